@@ -1,0 +1,156 @@
+"""Every error a user can meet, each with its own exit code.
+
+An error says what went wrong, where (file and key, or operator and line), and what to
+do next.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class PackagerError(Exception):
+    """Base of all errors shown to a user without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+def error_with(exit_code: int, message: str) -> PackagerError:
+    """Return the error of the class that has `exit_code`, with a finished message."""
+    known = {cls.exit_code: cls for cls in PackagerError.__subclasses__()}
+    cls = known.get(exit_code, PackagerError)
+    error = cls.__new__(cls)
+    error.args = (message,)
+    return error
+
+
+class ConfigError(PackagerError):
+    """A recipe, a target file or a command-line value is wrong."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}")
+        self.where = where
+        self.problem = problem
+
+
+class MissingToolError(PackagerError):
+    """A package or program that this step needs is not installed."""
+
+    exit_code = 3
+
+    def __init__(self, tool: str, *, needed_by: str, install: str) -> None:
+        super().__init__(f"{needed_by} needs {tool!r}, which is not installed. {install}")
+        self.tool = tool
+
+
+class BudgetError(PackagerError):
+    """The program does not fit the target."""
+
+    exit_code = 4
+
+    def __init__(self, what: str, *, measured: int, limit: int, unit: str) -> None:
+        over = measured - limit
+        super().__init__(f"{what} is {measured} {unit}, {over} {unit} over the limit of {limit}.")
+        self.measured = measured
+        self.limit = limit
+
+
+class ParityError(PackagerError):
+    """The converted program does not answer as the original does."""
+
+    exit_code = 5
+
+
+class FallbackError(PackagerError):
+    """An operator runs outside the target's fast path and the recipe does not allow it."""
+
+    exit_code = 6
+
+
+class ModelError(PackagerError):
+    """The user's model cannot be loaded, or its weights are broken."""
+
+    exit_code = 7
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}")
+        self.where = where
+        self.problem = problem
+
+
+class ExportError(PackagerError):
+    """`torch.export` cannot capture the user's model.
+
+    Attributes:
+        operator: The operator that stopped it, such as `aten.nonzero.default`.
+        where: File and line of the user's own code, such as `model.py:31`.
+    """
+
+    exit_code = 8
+
+    def __init__(self, operator: str, *, where: str, problem: str) -> None:
+        super().__init__(f"{where}: {operator} cannot be exported. {problem}")
+        self.operator = operator
+        self.where = where
+
+
+class UnsupportedOperatorError(PackagerError):
+    """The target's runtime lacks an operator that the model uses."""
+
+    exit_code = 9
+
+    def __init__(self, operator: str, *, runtime: str, where: str, advice: str) -> None:
+        super().__init__(f"{where}: {runtime} has no {operator}. {advice}")
+        self.operator = operator
+        self.where = where
+
+
+class DataError(PackagerError):
+    """Samples or labels are missing, empty, overlapping or of the wrong shape."""
+
+    exit_code = 10
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}")
+        self.where = where
+        self.problem = problem
+
+
+class StorageError(PackagerError):
+    """A file could not be written: the disk is full, or the folder is not ours."""
+
+    exit_code = 11
+
+
+class BundleError(PackagerError):
+    """A bundle is damaged, or is not a bundle."""
+
+    exit_code = 12
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}")
+        self.where = where
+        self.problem = problem
+
+
+class PruneError(PackagerError):
+    """The network cannot be pruned as the recipe asks."""
+
+    exit_code = 13
+
+
+class ConversionError(PackagerError):
+    """A converter failed, or wrote something that its target cannot run."""
+
+    exit_code = 14
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the sentence to append after an unknown `name`."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known: {', '.join(known)}."

@@ -1,0 +1,1 @@
+"""How two sets of answers are compared."""

@@ -1,0 +1,146 @@
+"""The pipeline is `build` and `package_for`: read them to know what happens, in order."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from packager import datasets, sources, target, workers
+from packager.built import Built, Failure, Networks, TargetResult
+from packager.cache import Cache
+from packager.errors import ConfigError, PackagerError, did_you_mean, error_with
+from packager.publish import publish
+from packager.recipe import Recipe
+from packager.stages.bundle import Contents, bundle
+from packager.stages.convert import Conversion, convert
+from packager.stages.finetune import finetune
+from packager.stages.lint import lint
+from packager.stages.measure import measure
+from packager.stages.model import import_model
+from packager.stages.parity import check_parity
+from packager.stages.predict import predict
+from packager.stages.prune import prune
+from packager.stages.samples import load_samples
+from packager.stages.train import train
+from packager.target import Target
+from packager.verdicts import (
+    judge,
+    require_fit,
+    require_no_fallback,
+    require_parity,
+    require_supported,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker needs to package for one target."""
+
+    target: Target
+    networks: Networks
+    recipe: Recipe
+    cache_root: Path
+
+
+def build(
+    recipe: Recipe,
+    *,
+    out: Path,
+    cache_root: Path = Path(".packager-cache"),
+    data_dir: Path | None = None,
+    only: tuple[str, ...] = (),
+) -> Built:
+    """Take the recipe's model to its targets; write bundles and a report to `out`.
+
+    Args:
+        recipe: What to build.
+        out: Receives `<target>.zip`, `report.html`, `build.json` and `evidence/`.
+        cache_root: Where the results of steps are kept for the next build.
+        data_dir: Where published data sets lie already; None fetches them.
+        only: Names of the recipe's targets to build for; empty means all.
+
+    Raises:
+        PackagerError: A step failed, or a target's gate refused. The other targets'
+            bundles and the report are written all the same.
+    """
+    targets = [target.load(name, target.default_root()) for name in recipe.targets]
+    chosen = _choose(targets, only)
+    cache = Cache(cache_root)
+    networks = prepare_networks(recipe, targets, cache, data_dir)
+    jobs = [Job(target=t, networks=networks, recipe=recipe, cache_root=cache_root) for t in chosen]
+    results = workers.run(package_for, jobs, log=cache_root / "converters.log")
+    built = Built(
+        recipe=recipe, networks=networks, targets=tuple(results), visits=tuple(cache.visits)
+    )
+    published = publish(built, out)
+    for result in results:
+        if result.failure:
+            raise error_with(result.failure.exit_code, result.failure.message)
+    return published
+
+
+def prepare_networks(
+    recipe: Recipe, targets: list[Target], cache: Cache, data_dir: Path | None
+) -> Networks:
+    """Load samples and model, prune and fine-tune: the part that all targets share."""
+    contract, compute = recipe.contract.contract(), recipe.compute
+    samples = datasets.resolve(recipe.data, data_dir)
+    dataset = cache.run(load_samples, samples, contract, compute.seed)
+    given = cache.run(
+        import_model, sources.resolve(recipe.model, recipe.folder), contract, compute.seed
+    )
+    training = recipe.train and cache.run(train, given, dataset, contract, recipe.train, compute)
+    original = replace(given, program=training.program) if training else given
+    # All targets share one pruned network, so its channels must suit every one of them.
+    multiple = math.lcm(*(t.kernels.channel_multiple for t in targets))
+    pruned = cache.run(prune, original, recipe.prune, multiple)
+    tuned = cache.run(finetune, original, pruned, dataset, contract, recipe.finetune, compute)
+    return Networks(
+        contract=contract,
+        dataset=dataset,
+        original=original,
+        training=training,
+        pruned=pruned,
+        tuned=tuned,
+        reference=cache.run(predict, original, tuned, dataset, contract),
+    )
+
+
+def package_for(job: Job) -> TargetResult:
+    """Convert, compare, measure, judge and bundle for one target, in a worker process.
+
+    A failure is returned with all that was known before it, so that the report can show
+    why there is no bundle.
+    """
+    device, recipe, networks = job.target, job.recipe, job.networks
+    contract, dataset = networks.contract, networks.dataset
+    cache = Cache(job.cache_root, label=device.name)
+    result = TargetResult(target=device)
+    try:
+        linted = cache.run(lint, networks.original, device.runtime, recipe.convert.rewrites)
+        result = replace(result, findings=linted.findings)
+        require_supported(device.runtime, linted.findings)
+        converted = cache.run(
+            convert, networks.tuned, dataset, contract, Conversion.of(device, recipe.convert)
+        )
+        result = replace(result, converted=converted)
+        parity = cache.run(check_parity, converted, networks.reference, dataset, contract)
+        verdicts = judge(parity, recipe.limits)
+        result = replace(result, parity=parity, verdicts=verdicts)
+        measured = cache.run(measure, converted)
+        result = replace(result, measured=measured)
+        require_no_fallback(device.name, converted, recipe.limits.allowed_fallbacks)
+        require_fit(device.name, measured, device.memory)
+        require_parity(device.name, verdicts)
+        result = replace(result, bundle=cache.run(bundle, Contents.of(result, recipe, networks)))
+    except PackagerError as error:
+        result = replace(result, failure=Failure.of(error))
+    return replace(result, visits=tuple(cache.visits))
+
+
+def _choose(targets: list[Target], only: tuple[str, ...]) -> list[Target]:
+    names = [t.name for t in targets]
+    for name in only:
+        if name not in names:
+            problem = f"the recipe has no target {name!r}. {did_you_mean(name, names)}"
+            raise ConfigError("--target", problem)
+    return [t for t in targets if not only or t.name in only]

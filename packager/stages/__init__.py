@@ -1,0 +1,1 @@
+"""One module for each stage of the pipeline, with one public step each."""

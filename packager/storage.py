@@ -1,0 +1,60 @@
+"""Write files whole or not at all, and say plainly when a disk refuses."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from packager.errors import StorageError
+
+REFUSALS = {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.ENOTDIR}
+
+
+@contextmanager
+def storage_errors(place: Path) -> Iterator[None]:
+    """Turn what a disk refuses into a StorageError that names `place`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        remedy = "Free some space or name another folder, then run the same command again."
+        message = f"{place}: cannot write ({error.strerror}). {remedy}"
+        raise StorageError(message) from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write `content` to `path`: readers see the old file or the new one, never a part.
+
+    Raises:
+        StorageError: The disk is full or the folder cannot be written.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def copy_whole(source: Path, path: Path) -> None:
+    """Copy a file to `path`, whole or not at all.
+
+    Raises:
+        StorageError: The disk is full or the folder cannot be written.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}-{os.getpid()}")
+        try:
+            shutil.copyfile(source, part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
