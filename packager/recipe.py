@@ -288,7 +288,7 @@ def load(path: Path) -> Recipe:
     recipe = strict_toml.load(Recipe, path)
     duplicates = {name for name in recipe.targets if recipe.targets.count(name) > 1}
     if duplicates:
-        raise ConfigError(f"{path}.targets", f"{sorted(duplicates)[0]!r} is listed twice.")
+        raise ConfigError(f"{path}.targets", f"{min(duplicates)!r} is listed twice.")
     return _with_absolute_paths(recipe, path.resolve().parent)
 
 

@@ -1,0 +1,49 @@
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from packager.cache import Cache
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-goldens", action="store_true", help="rewrite tests/golden/")
+
+
+def missing(what: str, remedy: str) -> None:
+    """Fail in CI, skip on a laptop: a check that did not run must never look like a pass."""
+    message = f"{what} is not here. {remedy}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def require_package(module: str, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        missing(f"the Python package {module}", f"pip install 'packager[{extra}]'")
+
+
+def require_program(program: str, remedy: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        missing(f"the program {program}", remedy)
+    return str(found)
+
+
+def real_data(name: str) -> Path:
+    """Return a folder of the real test data, which is never part of the repository."""
+    root = Path(os.environ.get("PACKAGER_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (root / name).is_dir():
+        missing(
+            f"the test data {root / name}", "Set PACKAGER_TEST_DATA to the folder that holds it."
+        )
+    return root / name
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
