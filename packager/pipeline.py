@@ -62,6 +62,24 @@ def build(
         PackagerError: A step failed, or a target's gate refused. The other targets'
             bundles and the report are written all the same.
     """
+    built = attempt(recipe, out=out, cache_root=cache_root, data_dir=data_dir, only=only)
+    require_bundles(built)
+    return built
+
+
+def attempt(
+    recipe: Recipe,
+    *,
+    out: Path,
+    cache_root: Path,
+    data_dir: Path | None = None,
+    only: tuple[str, ...] = (),
+) -> Built:
+    """Do what `build` does, but return the failure of a target as part of the result.
+
+    Raises:
+        PackagerError: A step that all targets share failed; nothing was written to `out`.
+    """
     targets = [target.load(name, target.default_root()) for name in recipe.targets]
     chosen = _choose(targets, only)
     cache = Cache(cache_root)
@@ -71,11 +89,19 @@ def build(
     built = Built(
         recipe=recipe, networks=networks, targets=tuple(results), visits=tuple(cache.visits)
     )
-    published = publish(built, out)
-    for result in results:
-        if result.failure:
-            raise error_with(result.failure.exit_code, result.failure.message)
-    return published
+    return publish(built, out)
+
+
+def require_bundles(built: Built) -> None:
+    """Fail unless every target got its bundle.
+
+    Raises:
+        PackagerError: Of the first target without one; its message has a line for each.
+    """
+    failures = [result.failure for result in built.targets if result.failure]
+    if failures:
+        message = "\n".join(failure.message for failure in failures)
+        raise error_with(failures[0].exit_code, message)
 
 
 def prepare_networks(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from packager.artifacts import File
 from packager.built import Built, TargetResult
-from packager.cache import encode, files_of, map_files
+from packager.cache import decode, encode, files_of, map_files
+from packager.errors import ConfigError
 from packager.report import html
 from packager.storage import copy_whole, storage_errors, write_whole
 
@@ -36,8 +37,36 @@ def publish(built: Built, out: Path) -> Built:
         copy_whole(file.path, out / _evidence_place(file))
     published = map_files(built, lambda file: _published(file, kept))
     write_whole(out / BUILD_FILE, (json.dumps(encode(published), indent=1) + "\n").encode())
-    write_whole(out / REPORT_FILE, html.render(published, out).encode())
+    write_report(published, out)
     return published
+
+
+def write_report(built: Built, out: Path) -> Path:
+    """Render the report of a published build, whose evidence lies in `out`; return its place.
+
+    Raises:
+        StorageError: The disk is full or the folder cannot be written.
+    """
+    place = out / REPORT_FILE
+    write_whole(place, html.render(built, out).encode())
+    return place
+
+
+def read(out: Path) -> Built:
+    """Return the build that `publish` wrote to `out`.
+
+    Raises:
+        ConfigError: There is none, or another version of this program wrote it.
+    """
+    place = out / BUILD_FILE
+    try:
+        return decode(Built, json.loads(place.read_text("utf-8")))
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror}). `packager build` writes it."
+        raise ConfigError(str(place), problem) from None
+    except ValueError:
+        problem = "was not written by this version of packager. Run `packager build` again."
+        raise ConfigError(str(place), problem) from None
 
 
 def _publish_bundle(result: TargetResult, out: Path) -> None:

@@ -1,0 +1,236 @@
+"""The command line: parse, call the API, print, and turn errors into exit codes.
+
+The result goes to stdout and everything else to stderr. Imports stand inside the
+commands, so that `packager --help` answers at once.
+"""
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from packager.errors import MissingToolError, PackagerError
+from packager.report import console
+from packager.schema import Document, json_schema
+
+if TYPE_CHECKING:
+    from typer._click import Context, Parameter
+
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+UNEXPECTED = 70
+"""Exit codes besides those of `packager.errors`; 128 + the signal's number, and EX_SOFTWARE."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Where a build wrote its results.")]
+
+app = typer.Typer(
+    add_completion=False,
+    help="Prune, convert, prove and bundle a trained model for devices with no network.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+class Command(TyperCommand):
+    """A command that takes --debug, and turns each error into a line and an exit code."""
+
+    def get_params(self, ctx: "Context") -> "list[Parameter]":
+        """Add --debug to the command's own options."""
+        *own, help_option = super().get_params(ctx)
+        return [*own, _debug_option(), help_option]
+
+    def invoke(self, ctx: "Context") -> None:
+        """Run the command; leave with the exit code that its error has."""
+        debug = ctx.params.pop("debug", False)
+        try:
+            super().invoke(ctx)
+            sys.stdout.flush()
+        except typer.Exit:
+            raise
+        except BrokenPipeError:
+            # Whoever read the output has left; a second flush at exit would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(PIPE_CLOSED) from None
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 the boundary: users see a line
+            _report(error, debug=debug, as_json=ctx.params.get("as_json", False))
+            raise typer.Exit(exit_code(error)) from None
+
+
+def exit_code(error: BaseException) -> int:
+    """Return what the process exits with for an error that ended a command."""
+    match error:
+        case PackagerError():
+            return error.exit_code
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case ModuleNotFoundError():
+            return MissingToolError.exit_code
+        case _:
+            return UNEXPECTED
+
+
+def describe(error: BaseException) -> str:
+    """Return what a user reads about an error: what, where and what to do next."""
+    match error:
+        case PackagerError():
+            return str(error)
+        case KeyboardInterrupt():
+            return "stopped. Finished steps are kept; run the same command to go on."
+        case ModuleNotFoundError():
+            return f"{error}. `packager doctor` says what is missing and how to get it."
+        case _:
+            kind = type(error).__name__
+            return f"unexpected {kind}: {error}. Run again with --debug to see where."
+
+
+def _report(error: BaseException, *, debug: bool, as_json: bool) -> None:
+    if debug:
+        console.print_traceback()
+    message = describe(error)
+    console.print_error(message)
+    if as_json:
+        kind = type(error).__name__
+        console.print_json({"error": kind, "message": message, "exit_code": exit_code(error)})
+
+
+def _debug_option() -> "Parameter":
+    """Return the option that every command has, made the way typer makes options."""
+
+    def command(
+        *,
+        debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")] = False,
+    ) -> None:
+        """Carry the option's declaration; nothing calls it."""
+
+    carrier = typer.Typer(add_completion=False)
+    carrier.command()(command)
+    return typer.main.get_command(carrier).params[0]
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 typer hands over what it parsed
+    if asked:
+        from packager import doctor
+
+        typer.echo(doctor.version())
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Say what holds for all commands: nothing but --version."""
+
+
+@app.command(cls=Command)
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Created where it is missing.")],
+) -> None:
+    """Write a recipe and a model that build as they stand."""
+    from packager import scaffold
+
+    console.print_paths(scaffold.write_example(folder, scaffold.default_example()))
+
+
+@app.command(cls=Command)
+def build(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="The path of a packager.toml.")],
+    *,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Build for this target of the recipe; give it again for more.",
+            show_default="all of the recipe's",
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Receives bundles, report and build.json.")
+    ] = Path("dist"),
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where published data sets lie already.",
+            show_default="fetch them",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(metavar="DIR", help="Keeps the results of steps for the next build.")
+    ] = Path(".packager-cache"),
+    as_json: Json = False,
+) -> None:
+    """Take a model to its targets: bundles, a report, and a verdict for each."""
+    from packager import pipeline
+    from packager.recipe import load
+
+    only = tuple(target or ())
+    with console.progress_shown():
+        built = pipeline.attempt(
+            load(recipe), out=out, cache_root=cache, data_dir=data_dir, only=only
+        )
+    if not as_json:
+        console.print_summary(built, out)
+    pipeline.require_bundles(built)
+    if as_json:
+        console.print_artifact(built)
+
+
+@app.command(cls=Command)
+def targets(*, as_json: Json = False) -> None:
+    """List the devices that can be built for."""
+    from packager import target
+
+    root = target.default_root()
+    known = tuple(target.load(name, root) for name in target.find_profiles(root))
+    console.print_artifact(known) if as_json else console.print_targets(known)
+
+
+@app.command(cls=Command)
+def doctor(*, as_json: Json = False) -> None:
+    """Show which packages are here, which are missing, and how to get them."""
+    from packager import doctor as physician
+
+    tools = physician.examine()
+    console.print_json([asdict(tool) for tool in tools]) if as_json else console.print_tools(tools)
+    raise typer.Exit(physician.exit_code(tools))
+
+
+@app.command(cls=Command)
+def report(folder: Folder) -> None:
+    """Write DIR/report.html again, from DIR/build.json."""
+    from packager import publish
+
+    console.print_paths([publish.write_report(publish.read(folder), folder)])
+
+
+@app.command(cls=Command)
+def explain(folder: Folder) -> None:
+    """Say which steps of the build in DIR ran, which were reused, and why."""
+    from packager import publish
+
+    console.print_steps(publish.read(folder))
+
+
+@app.command(cls=Command)
+def schema(
+    document: Annotated[Document, typer.Argument(help="Which file to describe.")] = Document.RECIPE,
+) -> None:
+    """Print the JSON Schema of a file, for an editor that completes and checks it."""
+    console.print_json(json_schema(document))
+
+
+def main() -> None:
+    """Run the command line, and leave with its exit code."""
+    app()

@@ -1,0 +1,105 @@
+"""Say which packages are here, which are missing, and how to get them.
+
+The names and versions come from the installed package's own metadata, so that
+`pyproject.toml` is the only list of them.
+"""
+
+import importlib.metadata
+from dataclasses import dataclass
+
+from packaging.requirements import Requirement
+
+from packager.errors import MissingToolError
+
+DISTRIBUTION = "packager"
+CORE = "core"
+"""What every build needs; all else is needed for the extra that it is named by."""
+
+NOT_FOR_BUILDING = frozenset({"dev"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A package that some builds need.
+
+    Attributes:
+        needed_for: `core`, which is every build, or the name of an extra.
+        wanted: Its version, such as `==1.5.1`; empty where any will do.
+        found: Its version here; None where it is missing.
+        usable: True where it is here in a wanted version.
+        remedy: The command that gets it; empty where it is usable.
+    """
+
+    name: str
+    needed_for: str
+    wanted: str
+    found: str | None
+    usable: bool
+    remedy: str
+
+
+def version() -> str:
+    """Return this program's version, or say that it was never installed."""
+    return _version_of(DISTRIBUTION) or "not installed; this is a checkout"
+
+
+def examine() -> tuple[Tool, ...]:
+    """Look up every package that a build may need, those of the core first.
+
+    Raises:
+        MissingToolError: This program runs from a folder without having been installed.
+    """
+    try:
+        metadata = importlib.metadata.metadata(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        raise _not_installed() from None
+    extras = sorted(set(metadata.get_all("Provides-Extra") or []) - NOT_FOR_BUILDING)
+    requirements = [Requirement(line) for line in metadata.get_all("Requires-Dist") or []]
+    others = [r for r in requirements if r.name != DISTRIBUTION]
+    return tuple(
+        _tool(requirement, group)
+        for group in (CORE, *extras)
+        for requirement in others
+        if _belongs(requirement, group)
+    )
+
+
+def exit_code(tools: tuple[Tool, ...]) -> int:
+    """Return 0 if all that every build needs is usable, else that of a missing tool."""
+    ready = all(tool.usable for tool in tools if tool.needed_for == CORE)
+    return 0 if ready else MissingToolError.exit_code
+
+
+def _belongs(requirement: Requirement, group: str) -> bool:
+    marker = requirement.marker
+    if marker is None:
+        return group == CORE
+    in_core = marker.evaluate({"extra": ""})
+    return in_core if group == CORE else not in_core and marker.evaluate({"extra": group})
+
+
+def _tool(requirement: Requirement, group: str) -> Tool:
+    found = _version_of(requirement.name)
+    usable = found is not None and requirement.specifier.contains(found, prereleases=True)
+    whole = DISTRIBUTION if group == CORE else f"{DISTRIBUTION}[{group}]"
+    return Tool(
+        name=requirement.name,
+        needed_for=group,
+        wanted=str(requirement.specifier),
+        found=found,
+        usable=usable,
+        remedy="" if usable else f"pip install '{whole}'",
+    )
+
+
+def _version_of(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _not_installed() -> MissingToolError:
+    return MissingToolError(
+        DISTRIBUTION, needed_by="This command", install="In its folder: pip install -e ."
+    )

@@ -1,0 +1,225 @@
+"""Print results to stdout, and everything else to stderr: the only module that prints."""
+
+import json
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from packager.progress import listening
+
+if TYPE_CHECKING:  # so that `packager doctor` works where a package of the core is missing
+    from packager.artifacts import Visit
+    from packager.built import Built, TargetResult
+    from packager.doctor import Tool
+    from packager.target import Target
+
+PIPE_WIDTH = 1000
+"""Columns where the output is no terminal, so that tables keep one line a row."""
+
+
+class Bars:
+    """Shows each task that is under way as a bar that moves."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def start(self, task: str, total: int) -> None:
+        """Show a task of `total` units."""
+        self._tasks[task] = self._progress.add_task(task, total=total, note="")
+
+    def advance(self, task: str, note: str) -> None:
+        """Count one unit as done."""
+        self._progress.update(self._tasks[task], advance=1, note=note)
+
+    def finish(self, task: str) -> None:
+        """Let the bar stand still, with its last note."""
+        self._progress.stop_task(self._tasks.pop(task))
+
+
+class Lines:
+    """Prints one line when a task starts and one when it ends: for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._notes: dict[str, str] = {}
+
+    def start(self, task: str, total: int) -> None:
+        """Print that a task of `total` units starts."""
+        self._notes[task] = ""
+        self._console.print(f"{task}: up to {total}")
+
+    def advance(self, task: str, note: str) -> None:
+        """Keep the note for the last line."""
+        self._notes[task] = note
+
+    def finish(self, task: str) -> None:
+        """Print that the task has ended, with its last note."""
+        note = self._notes.pop(task)
+        self._console.print(f"{task}: finished{', ' + note if note else ''}")
+
+
+@contextmanager
+def progress_shown() -> Iterator[None]:
+    """Show on stderr how far the work inside the block is.
+
+    What libraries print meanwhile goes to stderr as well: stdout is for the result.
+    """
+    console = _console(stderr=True)
+    with redirect_stdout(sys.stderr):
+        if not console.is_terminal:
+            with listening(Lines(console)):
+                yield
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console) as progress, listening(Bars(progress)):
+            yield
+
+
+def print_json(plain: object) -> None:
+    """Print what a program reads."""
+    print(json.dumps(plain, indent=2, ensure_ascii=False))
+
+
+def print_artifact(value: object) -> None:
+    """Print a value that flows between stages, as `build.json` holds it."""
+    from packager.cache import encode
+
+    print_json(encode(value))
+
+
+def print_error(message: str) -> None:
+    """Print why the command failed."""
+    print(f"error: {message}", file=sys.stderr)
+
+
+def print_traceback() -> None:
+    """Print where the exception that is being handled came from."""
+    traceback.print_exc()
+
+
+def print_paths(paths: Iterable[Path]) -> None:
+    """Print files that were written, one a line."""
+    for path in paths:
+        print(path)
+
+
+def print_summary(built: "Built", out: Path) -> None:
+    """Print what came out for each target, and where it lies below `out`."""
+    networks = built.networks
+    before, after = networks.pruned.before, networks.pruned.after
+    share = after.macs / before.macs
+    print(
+        f"{built.recipe.name}: {before.macs:,} -> {after.macs:,} multiply-accumulates "
+        f"({share:.0%}), {before.parameters:,} -> {after.parameters:,} parameters"
+    )
+    table = _table("target", "verdict", "original -> program", "agreement", "checked on", "reused")
+    for result in built.targets:
+        table.add_row(*_summary_row(result, networks.original.program.size_bytes))
+    _console().print(table)
+    shared = sum(visit.reused for visit in built.visits)
+    print(f"Steps that all targets share: {shared} of {len(built.visits)} reused.")
+    bundles = [result.bundle for result in built.targets if result.bundle]
+    print_paths(out / bundle.archive.path for bundle in bundles)
+    print_paths([out / "report.html"])
+
+
+def _summary_row(result: "TargetResult", original_bytes: int) -> tuple[str, ...]:
+    parity, converted = result.parity, result.converted
+    size = f"{_size(original_bytes)} -> {_size(converted.program.size_bytes)}" if converted else "-"
+    reused = sum(visit.reused for visit in result.visits)
+    return (
+        result.target.name,
+        f"no bundle: {result.failure.error}" if result.failure else "ready",
+        size,
+        f"{parity.whole.agreement.estimate:.1%}" if parity else "-",
+        parity.runtime if parity else "-",
+        f"{reused} of {len(result.visits)}",
+    )
+
+
+def print_steps(built: "Built") -> None:
+    """Print which steps ran and which were reused, and why."""
+    table = _table("step", "for", "what became of it", "why")
+    for visit in built.visits:
+        table.add_row(*_step_row(visit, "all targets"))
+    for result in built.targets:
+        for visit in result.visits:
+            table.add_row(*_step_row(visit, result.target.name))
+    _console().print(table)
+
+
+def _step_row(visit: "Visit", subject: str) -> tuple[str, ...]:
+    if visit.reused:
+        return visit.step, subject, "reused", "nothing that it depends on has changed"
+    return visit.step, subject, "ran", visit.reason
+
+
+def print_targets(targets: "Iterable[Target]") -> None:
+    """Print what can be built for."""
+    table = _table("target", "runtime", "precision", "flash", "RAM", "what it is")
+    for target in targets:
+        memory = target.memory
+        table.add_row(
+            target.name,
+            target.runtime,
+            target.precision,
+            _size(memory.flash_bytes),
+            _size(memory.ram_bytes),
+            target.summary,
+        )
+    _console().print(table)
+
+
+def print_tools(tools: "Iterable[Tool]") -> None:
+    """Print which packages are here, which are not, and how to get them."""
+    table = _table("package", "needed for", "wanted", "found", "how to get it")
+    for tool in tools:
+        found = tool.found or "missing"
+        table.add_row(tool.name, tool.needed_for, tool.wanted or "any", found, tool.remedy or "-")
+    _console().print(table)
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    return table
+
+
+def _size(size_bytes: int) -> str:
+    """Return a size for people: 1,048,576 is `1.0 MiB`."""
+    if size_bytes < 1024:
+        return f"{size_bytes} B"
+    if size_bytes < 1024**2:
+        return f"{size_bytes / 1024:.1f} KiB"
+    if size_bytes < 1024**3:
+        return f"{size_bytes / 1024**2:.1f} MiB"
+    return f"{size_bytes / 1024**3:.1f} GiB"
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console that prints brackets as they are, and leaves numbers uncoloured."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(stderr=stderr, width=width, markup=False, highlight=False)
