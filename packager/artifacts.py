@@ -133,9 +133,10 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """A network with channels or weights removed."""
+    """A network with channels or weights removed, and the one that it was pruned from."""
 
     program: File
+    original: File
     before: Cost
     after: Cost
 

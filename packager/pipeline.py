@@ -119,7 +119,7 @@ def prepare_networks(
     # All targets share one pruned network, so its channels must suit every one of them.
     multiple = math.lcm(*(t.kernels.channel_multiple for t in targets))
     pruned = cache.run(prune, original, recipe.prune, multiple)
-    tuned = cache.run(finetune, original, pruned, dataset, contract, recipe.finetune, compute)
+    tuned = cache.run(finetune, pruned, dataset, contract, recipe.finetune, compute)
     return Networks(
         contract=contract,
         dataset=dataset,

@@ -58,11 +58,10 @@ def save(network: nn.Module, path: Path, input_shape: tuple[int, ...]) -> File:
 def save_program(program: torch.export.ExportedProgram, path: Path) -> File:
     """Write a program without the paths of the source files that it came from."""
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)
-        node.meta.pop("nn_module_stack", None)
-        node.meta.pop("torch_fn", None)
+        # What else is noted of a node names source files, and objects by their address.
+        node.meta = {key: node.meta[key] for key in ("val", "tensor_meta") if key in node.meta}
     # The example inputs would make the bytes depend on what the stage happened to run.
-    program._example_inputs = None  # noqa: SLF001
+    program._example_inputs = None
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     write_whole(path, buffer.getvalue())
@@ -102,7 +101,7 @@ def to_module(program: torch.export.ExportedProgram) -> fx.GraphModule:
     Raises:
         ModelError: The network has several inputs or outputs.
     """
-    flat = cast("fx.GraphModule", program.module(check_guards=False))
+    flat = program.module(check_guards=False)
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for node in flat.graph.nodes:
@@ -311,7 +310,7 @@ def _flatten_baked_views(graph: fx.Graph) -> None:
             continue
         source, result = cast("fx.Node", node.args[0]).meta["val"], node.meta["val"]
         rest = functools.reduce(operator.mul, source.shape[1:], 1)
-        if result.dim() == 2 and isinstance(rest, int) and result.shape[1] == rest:
+        if result.dim() == 2 and result.shape[1] == rest:
             node.target = aten.flatten.using_ints
             node.args = (node.args[0], 1)
 
@@ -326,7 +325,7 @@ def operators(program: torch.export.ExportedProgram) -> tuple[OperatorUse, ...]:
 
 
 def _operator_name(node: fx.Node) -> str:
-    return str(node.target) if not callable(node.target) else str(node.target).removeprefix("torch.ops.")
+    return str(node.target).removeprefix("torch.ops.")
 
 
 def _rank(node: fx.Node) -> int:
@@ -336,11 +335,12 @@ def _rank(node: fx.Node) -> int:
 
 def _user_line(node: fx.Node) -> str:
     frames = FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [(path, line) for path, line in frames if not _is_library(path)]
+    own = [(path, line) for path, line in frames if not is_library(path)]
     return f"{Path(own[-1][0]).name}:{own[-1][1]}" if own else ""
 
 
-def _is_library(path: str) -> bool:
+def is_library(path: str) -> bool:
+    """Return whether a source file belongs to an installed package, not to the user."""
     return "site-packages" in path or "dist-packages" in path or path.startswith("<")
 
 
@@ -382,4 +382,21 @@ def require_finite(network: nn.Module) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             count = int((~torch.isfinite(tensor)).sum())
             problem = f"{count} of {tensor.numel()} values are NaN or infinite"
-            raise ModelError(f"model.{name}", f"{problem}. Training diverged, or the file is damaged.")
+            raise ModelError(
+                f"model.{name}", f"{problem}. Training diverged, or the file is damaged."
+            )
+
+
+def require_outputs(network: nn.Module, input_shape: tuple[int, ...], outputs: int) -> None:
+    """Fail unless the network returns (batch, outputs).
+
+    Raises:
+        ModelError: The shape is another one than the contract's labels need.
+    """
+    network.eval()
+    with torch.no_grad():
+        shape = tuple(network(torch.zeros(EXAMPLE_BATCH, *input_shape)).shape)
+    if shape != (EXAMPLE_BATCH, outputs):
+        expected = f"({EXAMPLE_BATCH}, {outputs})"
+        problem = f"returns {shape} for {EXAMPLE_BATCH} samples; contract.labels need {expected}."
+        raise ModelError("model", problem)

@@ -1,0 +1,47 @@
+"""Let the pruned network recover."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from packager.artifacts import Dataset, Pruned, Tuned
+from packager.cache import step
+from packager.contract import Contract
+from packager.recipe import Compute, Distillation, FinetuneTable
+
+
+@step(version=1, tools=("torch", "numpy"))
+def finetune(
+    out: Path,
+    pruned: Pruned,
+    dataset: Dataset,
+    contract: Contract,
+    settings: FinetuneTable,
+    compute: Compute,
+) -> Tuned:
+    """Train the pruned network, by default to answer as the original does.
+
+    Weights that unstructured pruning set to zero stay zero.
+
+    Raises:
+        ConfigError: CUDA is asked for and is not there.
+        ModelError: The loss is no longer a number.
+    """
+    from packager import program
+    from packager.compression import distill, training, unstructured
+
+    network = program.load(pruned.program)
+    lesson = training.read_lesson("fine-tune", dataset, contract, compute.device)
+    if settings.distillation is Distillation.TEACHER:
+        teacher = program.load(pruned.original).to(compute.device.value)
+        lesson = replace(lesson, loss=distill.teacher_loss(teacher, contract.activation))
+    sparse = pruned.after.sparsity_ratio > pruned.before.sparsity_ratio
+    if sparse:
+        unstructured.freeze_zeros(network)
+    learned = training.fit(network, lesson, settings, compute)
+    if sparse:
+        unstructured.release_zeros(network)
+    return Tuned(
+        program=program.save(network, out / "tuned.pt2", contract.input_shape),
+        history=learned.history,
+        best_epoch=learned.best_epoch,
+    )
