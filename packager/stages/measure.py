@@ -1,0 +1,42 @@
+"""Say what the converted program takes of the device's memory."""
+
+from pathlib import Path
+from typing import assert_never
+
+from packager.artifacts import Converted, Measured, Runtime
+from packager.cache import step
+from packager.runtimes import machine
+
+
+@step(version=1, tools=("executorch", "tflite-micro"))
+def measure(_out: Path, converted: Converted) -> Measured:
+    """Measure flash and working memory, each as far as this machine can tell.
+
+    Raises:
+        MissingToolError: The runtime is not installed.
+        ConversionError: The runtime does not accept the program.
+    """
+    ram_bytes, source = _ram(converted)
+    return Measured(
+        flash_bytes=converted.program.size_bytes, ram_bytes=ram_bytes, ram_source=source
+    )
+
+
+def _ram(converted: Converted) -> tuple[int | None, str]:
+    """Return the working memory of one inference in bytes, and how it was obtained."""
+    path = converted.program.path
+    match converted.runtime:
+        case Runtime.TFLITE_MICRO:
+            from packager.runtimes import tflite_micro
+
+            source = f"arena that TensorFlow Lite Micro used for one inference on {machine()}"
+            return tflite_micro.arena_bytes(path), source
+        case Runtime.EXECUTORCH:
+            from packager.runtimes import executorch
+
+            source = "buffers planned in the program; the workspace of XNNPACK comes on top"
+            return executorch.planned_memory_bytes(path), source
+        case Runtime.LITERT:
+            return None, "LiteRT does not say what an inference takes; measure it on the device"
+        case _:
+            assert_never(converted.runtime)
