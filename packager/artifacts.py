@@ -133,12 +133,18 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """A network with channels or weights removed, and the one that it was pruned from."""
+    """A network with channels or weights removed, and the one that it was pruned from.
+
+    Attributes:
+        fixed_layers: Hidden layers that structured pruning had to leave whole, because the
+            network's code holds their sizes.
+    """
 
     program: File
     original: File
     before: Cost
     after: Cost
+    fixed_layers: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

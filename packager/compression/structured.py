@@ -1,17 +1,34 @@
 """Remove whole channels, by torch-pruning's dependency graph."""
 
 import copy
+import math
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch_pruning
-from torch import fx
+from torch import fx, nn
 
 from packager import program
 from packager.errors import PruneError
 
 # The finest step in the share of channels that the search distinguishes.
 STEPS = 64
+
+aten = torch.ops.aten
+# They hold sizes that the user's code computed from the unpruned channel counts.
+FIXING_OPERATORS = {
+    aten.view.default,
+    aten.reshape.default,
+    aten.unflatten.int,
+    aten.expand.default,
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.pixel_shuffle.default,
+    aten.slice.Tensor,
+}
+RECURRENT_OPERATORS = {aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +44,31 @@ class Shape:
     channel_multiple: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fixed:
+    """What may not lose channels.
+
+    Attributes:
+        layers: They make the output, or code with baked-in sizes reads them.
+        parameters: Weights of operators that are no layer, such as an LSTM's.
+    """
+
+    layers: tuple[program.Weighted, ...]
+    parameters: tuple[nn.Parameter, ...]
+
+
 def prune(network: fx.GraphModule, input_shape: tuple[int, ...], shape: Shape) -> fx.GraphModule:
     """Return the largest pruned copy of `network` that keeps to `shape`.
 
     Channels go by the L2 norm of all weights that depend on them, the same share from
-    every group of layers; the layers that make the output keep theirs.
+    every group of layers.
 
     Raises:
         PruneError: The network's graph fixes its channel counts, or the ratio is out of
             reach with channels rounded as the targets need.
     """
     limit = shape.macs_ratio * program.cost(network, input_shape).macs
-    best, low, high = None, 1, STEPS
+    best, low, high = None, 0, STEPS + 1
     while low < high:
         middle = (low + high) // 2
         candidate = _without(network, input_shape, middle / STEPS, shape.channel_multiple)
@@ -51,24 +81,38 @@ def prune(network: fx.GraphModule, input_shape: tuple[int, ...], shape: Shape) -
     return best
 
 
+def fixed_layers(network: fx.GraphModule) -> tuple[str, ...]:
+    """Return the names of the hidden layers that pruning leaves alone."""
+    layers = _reaching(network, lambda node: node.target in FIXING_OPERATORS)
+    names = {layer: name for name, layer in network.named_modules()}
+    return tuple(names[layer] for layer in layers)
+
+
 def _without(
     network: fx.GraphModule, input_shape: tuple[int, ...], ratio: float, multiple: int
 ) -> fx.GraphModule:
     """Return a copy of `network` without `ratio` of the channels of each group."""
     pruned = copy.deepcopy(network)
     example = torch.zeros(program.EXAMPLE_BATCH, *input_shape)
+    fixed = _fixed(pruned)
+    ratios = {
+        layer: _layer_ratio(layer, ratio, multiple) for layer in program.weighted_layers(pruned)
+    }
     # The dependency graph is read off the autograd graph, so gradients must be on.
     pruned.requires_grad_(requires_grad=True)
     try:
-        pruner = torch_pruning.pruner.BasePruner(
-            pruned,
-            example,
-            importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-            pruning_ratio=ratio,
-            ignored_layers=_output_layers(pruned),
-            round_to=multiple,
-        )
-        pruner.step()
+        with warnings.catch_warnings():
+            # Says how it prunes bare parameters; a wrong guess is caught by the run below.
+            warnings.filterwarnings("ignore", module="torch_pruning")
+            pruner = torch_pruning.pruner.BasePruner(
+                pruned,
+                example,
+                importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+                pruning_ratio=0.0,
+                pruning_ratio_dict=ratios,
+                ignored_layers=[*fixed.layers, *fixed.parameters],
+            )
+            pruner.step()
         with torch.no_grad():
             pruned(example)
     except (RuntimeError, ValueError, IndexError, AttributeError, KeyError) as error:
@@ -79,28 +123,52 @@ def _without(
     return pruned
 
 
-def _output_layers(network: fx.GraphModule) -> list[program.Weighted]:
-    """Return the layers whose channels reach the output with no other layer in between."""
-    (output,) = network.graph.find_nodes(op="output")
-    pending, seen = list(output.all_input_nodes), set[fx.Node]()
-    found: list[program.Weighted] = []
+def _layer_ratio(layer: program.Weighted, ratio: float, multiple: int) -> float:
+    """Return the share of a layer's channels to remove, so that a multiple remains.
+
+    torch-pruning's own `round_to` leaves a layer whole where less than one multiple would
+    remain, so that asking for more could remove less.
+    """
+    channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    kept = max(multiple, math.ceil((1.0 - ratio) * channels / multiple) * multiple)
+    # Half a channel keeps the library's truncation from taking one more.
+    return max(0.0, 1.0 - (kept + 0.5) / channels)
+
+
+def _fixed(network: fx.GraphModule) -> Fixed:
+    bare = network.graph.find_nodes(op="get_attr")
+    recurrent = [n for n in bare if any(u.target in RECURRENT_OPERATORS for u in n.users)]
+    parameters = dict(network.named_parameters())
+    return Fixed(
+        layers=_reaching(
+            network, lambda node: node.op == "output" or node.target in FIXING_OPERATORS
+        ),
+        parameters=tuple(parameters[str(node.target)] for node in recurrent),
+    )
+
+
+def _reaching(
+    network: fx.GraphModule, fixes: Callable[[fx.Node], bool]
+) -> tuple[program.Weighted, ...]:
+    """Return the layers whose channels reach a node that `fixes` them, with no layer between."""
+    pending = [n for node in network.graph.nodes if fixes(node) for n in node.all_input_nodes]
+    seen: set[fx.Node] = set()
+    found: dict[program.Weighted, None] = {}
     while pending:
         node = pending.pop()
-        if node in seen:
-            continue
-        seen.add(node)
         layer = network.get_submodule(str(node.target)) if node.op == "call_module" else None
         if isinstance(layer, program.Weighted):
-            found.append(layer)
-        else:
+            found[layer] = None
+        elif node not in seen:
+            seen.add(node)
             pending += node.all_input_nodes
-    return found
+    return tuple(found)
 
 
 def _out_of_reach(
     network: fx.GraphModule, input_shape: tuple[int, ...], shape: Shape
 ) -> PruneError:
-    least = _without(network, input_shape, (STEPS - 1) / STEPS, shape.channel_multiple)
+    least = _without(network, input_shape, 1.0, shape.channel_multiple)
     ratio = program.cost(least, input_shape).macs / program.cost(network, input_shape).macs
     return PruneError(
         f"prune.macs_ratio {shape.macs_ratio} is out of reach: with channels in multiples of "

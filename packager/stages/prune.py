@@ -25,11 +25,13 @@ def prune(out: Path, model: Model, settings: PruneTable, channel_multiple: int) 
     from packager.compression import structured, unstructured
 
     network = program.load(model.program)
+    fixed: tuple[str, ...] = ()
     match settings:
         case NoPruning():
             pass
         case StructuredPruning(macs_ratio=ratio):
             shape = structured.Shape(macs_ratio=ratio, channel_multiple=channel_multiple)
+            fixed = structured.fixed_layers(network)
             network = structured.prune(network, model.input_shape, shape)
         case UnstructuredPruning(sparsity_ratio=ratio):
             unstructured.prune(network, ratio)
@@ -40,4 +42,5 @@ def prune(out: Path, model: Model, settings: PruneTable, channel_multiple: int) 
         original=model.program,
         before=model.cost,
         after=program.cost(network, model.input_shape),
+        fixed_layers=fixed,
     )
