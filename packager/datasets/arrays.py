@@ -1,0 +1,140 @@
+"""Samples in `.npz` files. A file may come from anywhere, so nothing in it is trusted."""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from packager.artifacts import File
+from packager.datasets.splits import Labelled, Loaded, Split
+from packager.errors import DataError, did_you_mean
+from packager.recipe import ArrayData
+
+# A small file can declare any size: this many bytes of memory are the most it gets.
+MAX_ARRAY_BYTES = 2**31
+MAX_AXIS = 2**31
+
+# What zipfile and NumPy raise for files that are damaged or made to harm: RuntimeError
+# for encryption and for headers nested too deeply, TypeError for mixed header keys.
+UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
+
+
+def paths(data: ArrayData) -> dict[Split, Path]:
+    """Return the file of each split."""
+    return {
+        Split.FINETUNE: data.finetune,
+        Split.VALIDATION: data.validation,
+        Split.CALIBRATION: data.calibration,
+        Split.EVALUATION: data.evaluation,
+    }
+
+
+def find(data: ArrayData) -> tuple[File, ...]:
+    """Hash the file of each split, in the order of `Split`.
+
+    Raises:
+        DataError: One of them is missing.
+    """
+    for split, path in paths(data).items():
+        if not path.is_file():
+            near = [p.name for p in path.parent.glob("*.npz")] if path.parent.is_dir() else []
+            hint = did_you_mean(path.name, near) if near else "Check the path."
+            raise DataError(f"data.{split}", f"{path} is not there. {hint}")
+    return tuple(File.of(path) for path in paths(data).values())
+
+
+def load(data: ArrayData, files: tuple[File, ...]) -> Loaded:
+    """Read the four splits.
+
+    Raises:
+        DataError: A file is damaged, lacks an array or has one of the wrong type.
+    """
+    splits = {split: _labelled(split, file.path) for split, file in zip(Split, files, strict=True)}
+    return Loaded(splits=splits, origin=data.origin, simulated=data.simulated)
+
+
+def _labelled(split: Split, path: Path) -> Labelled:
+    where = f"data.{split} ({path})"
+    found = read(path, ("frames", "labels"))
+    frames, labels = found["frames"], found["labels"]
+    if frames.dtype not in (np.uint8, np.float32):
+        remedy = "Save images as uint8, signals as float32."
+        raise DataError(where, f"frames are {frames.dtype}. {remedy}")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        problem = f"labels are {labels.dtype} of shape {labels.shape}"
+        raise DataError(where, f"{problem}; they should be whole numbers, one for each frame.")
+    return Labelled(frames=frames, labels=labels.astype(np.int64))
+
+
+def write(path: Path, samples: Labelled) -> File:
+    """Write `frames` and `labels`; the same samples give the same bytes."""
+    np.savez(path, frames=samples.frames, labels=samples.labels)
+    return File.of(path)
+
+
+def read(path: Path, names: Iterable[str]) -> dict[str, NDArray[np.generic]]:
+    """Read the arrays called `names` from an `.npz`, without unpickling anything.
+
+    Returns:
+        Arrays that cannot be written to, by name.
+
+    Raises:
+        DataError: The file is damaged, lacks an array, or holds one that is not of plain
+            numbers or takes more than `MAX_ARRAY_BYTES`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            known = [name.removesuffix(".npy") for name in archive.namelist()]
+            for name in names:
+                if name not in known:
+                    hint = did_you_mean(name, known) if known else "It is empty."
+                    raise DataError(str(path), f"holds no array {name!r}. {hint}")
+            return {name: _read_array(archive, name) for name in names}
+    except UNREADABLE as error:
+        raise DataError(str(path), f"is not a readable .npz file: {error}.") from None
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[np.generic]:
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        message = f"{name!r} is compressed by a method that NumPy does not write"
+        raise ValueError(message)
+    with archive.open(entry) as stream:
+        shape, columns_first, dtype = _read_header(stream)
+        if dtype.kind not in "iuf":
+            message = f"{name!r} holds {dtype}, not plain numbers"
+            raise ValueError(message)
+        size = _size_bytes(shape, dtype)
+        if size > MAX_ARRAY_BYTES:
+            message = f"{name!r} declares {size} bytes, the most is {MAX_ARRAY_BYTES}"
+            raise ValueError(message)
+        # One byte more than declared, so that a longer or damaged entry is noticed.
+        content = stream.read(size + 1)
+    if len(content) != size:
+        message = f"{name!r} declares {size} bytes and has {len(content)}"
+        raise ValueError(message)
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if columns_first else "C")
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
+    message = f"it has version {version} of the array format"
+    raise ValueError(message)
+
+
+def _size_bytes(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> int:
+    if not all(0 <= axis < MAX_AXIS for axis in shape):
+        message = f"no array has the shape {shape}"
+        raise ValueError(message)
+    return math.prod(shape) * dtype.itemsize
