@@ -6,16 +6,16 @@ content, not by path. The key's fields are kept in clear beside the result, so t
 miss can say which of them changed.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import platform
 import shutil
-import tempfile
 import typing
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -23,13 +23,14 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 import pydantic
 
 from packager.artifacts import File, Visit
-from packager.storage import storage_errors
+from packager.storage import storage_errors, write_whole
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 KEY_FILE = "key.json"
 RESULT_FILE = "result.json"
+WORK_SUFFIX = ".work"
 CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n"
 
 
@@ -74,6 +75,7 @@ class Cache:
         with storage_errors(root):
             root.mkdir(parents=True, exist_ok=True)
             (root / "CACHEDIR.TAG").write_text(CACHEDIR_TAG)
+            self._remove_abandoned()
 
     def run(self, step: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the step's result, computing it only if it is not here yet.
@@ -85,25 +87,26 @@ class Cache:
         """
         key = _key_fields(step, args, kwargs)
         entry = self.root / f"{step.name}-{_digest(key)[:16]}"
-        with storage_errors(self.root), _locked(self.root / f".{entry.name}.lock"):
-            known = _read_result(step, entry)
-            if known is None:
-                reason = self._reason(step, key, entry)
-                known = self._compute(step, key, entry, args, kwargs)
-                self.visits.append(
-                    Visit(step=step.name, label=self.label, reused=False, reason=reason)
-                )
-            else:
-                self.visits.append(Visit(step=step.name, label=self.label, reused=True, reason=""))
-            self._remember(step, entry)
-        return known
+        with storage_errors(self.root), _locked(self._lock(entry.name)):
+            result = _read_result(step, entry)
+            reused = result is not None
+            reason = "" if reused else self._reason(step, key, entry)
+            if result is None:
+                result = self._compute(step, key, entry, args, kwargs)
+            write_whole(self._latest(step), entry.name.encode())
+        self.visits.append(Visit(step=step.name, label=self.label, reused=reused, reason=reason))
+        return result
 
     def _compute(self, step: Step[P, T], key: object, entry: Path, args: Any, kwargs: Any) -> T:
-        work = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{step.name}-"))
+        work = self._work(entry.name)
+        shutil.rmtree(work, ignore_errors=True)  # left by a run that was killed
+        work.mkdir()
         try:
             result = step.run(work, *args, **kwargs)
             _write(work / KEY_FILE, key)
             _write(work / RESULT_FILE, encode(_relative(result, work)))
+            if entry.exists():
+                shutil.rmtree(entry)
             work.replace(entry)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -114,28 +117,36 @@ class Cache:
     def _reason(self, step: Step[P, T], key: dict[str, Any], entry: Path) -> str:
         """Say what differs from the last run of the same step under the same label."""
         if entry.is_dir():
-            shutil.rmtree(entry)
             return "the cached result was damaged"
         latest = self._latest(step)
-        last_key = latest.read_text("utf-8") if latest.is_file() else ""
-        last = self.root / last_key / KEY_FILE
-        if not last_key or not last.is_file():
+        last = latest.read_text("utf-8") if latest.is_file() else ""
+        before = _read_key(self.root / last / KEY_FILE)
+        if before is None:
             return "first run"
-        before = dict(_leaves(json.loads(last.read_text("utf-8"))))
-        now = dict(_leaves(json.loads(json.dumps(key))))
-        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        named = [f"{name}: {_brief(before, name)} -> {_brief(now, name)}" for name in changed]
+        was, now = dict(_leaves(before)), dict(_leaves(json.loads(json.dumps(key))))
+        changed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+        named = [f"{name}: {_brief(was, name)} -> {_brief(now, name)}" for name in changed]
         return "; ".join(named[:4]) + (f"; and {len(named) - 4} more" if len(named) > 4 else "")
 
     def _latest(self, step: Step[P, T]) -> Path:
         return self.root / f".latest-{step.name}-{self.label}"
 
-    def _remember(self, step: Step[P, T], entry: Path) -> None:
-        with storage_errors(self.root):
-            self._latest(step).write_text(entry.name)
+    def _lock(self, name: str) -> Path:
+        return self.root / f".{name}.lock"
+
+    def _work(self, name: str) -> Path:
+        return self.root / f".{name}{WORK_SUFFIX}"
+
+    def _remove_abandoned(self) -> None:
+        """Remove what killed runs left; who still works on an entry holds its lock."""
+        for work in self.root.glob(f".*{WORK_SUFFIX}"):
+            name = work.name.removeprefix(".").removesuffix(WORK_SUFFIX)
+            with self._lock(name).open("w") as stream, contextlib.suppress(BlockingIOError):
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(work, ignore_errors=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Let one process at a time work on the same entry; the kernel frees it if that one dies."""
     with path.open("w") as stream:
@@ -158,14 +169,16 @@ def decode(cls: type[T], plain: object) -> T:
 
 
 def _key_fields(step: Step[P, T], args: Any, kwargs: Any) -> dict[str, Any]:
-    named = {str(index): value for index, value in enumerate(args)} | kwargs
+    given = inspect.signature(step.run).bind(Path(), *args, **kwargs).arguments
+    # The first parameter is the folder that the step writes to, which is no input.
+    named = list(given.items())[1:]
     return {
         "step": step.name,
         "version": step.version,
         "tools": {name: _version(name) for name in step.tools},
         # Kernels differ between processor families, and with them the last digits.
         "machine": platform.machine(),
-        "inputs": {name: _plain(by_content(value)) for name, value in named.items()},
+        "inputs": {name: _plain(by_content(value)) for name, value in named},
     }
 
 
@@ -184,6 +197,14 @@ def _version(distribution: str) -> str | None:
 
 def _digest(key: object) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def _read_key(path: Path) -> dict[str, Any] | None:
+    """Return the fields of a key, or None where they are not there or damaged."""
+    try:
+        return decode(dict[str, Any], json.loads(path.read_text("utf-8")))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _read_result(step: Step[P, T], entry: Path) -> T | None:
@@ -213,7 +234,12 @@ def _relative(value: T, root: Path) -> T:
 def files_of(value: object) -> list[File]:
     """Return every file in an artifact, in the order of its fields."""
     found: list[File] = []
-    map_files(value, lambda file: found.append(file) or file)  # type: ignore[func-returns-value]
+
+    def note(file: File) -> File:
+        found.append(file)
+        return file
+
+    map_files(value, note)
     return found
 
 
@@ -234,11 +260,11 @@ def _map_files(value: Any, change: Callable[[File], File]) -> Any:
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each scalar of nested tables and lists with its dotted name."""
-    if isinstance(value, dict):
+    """Yield each scalar of nested tables and lists, and each empty one, by dotted name."""
+    if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from _leaves(item, f"{name}.{key}" if name else key)
-    elif isinstance(value, list):
+    elif isinstance(value, list) and value:
         for index, item in enumerate(value):
             yield from _leaves(item, f"{name}[{index}]")
     else:

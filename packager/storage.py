@@ -10,20 +10,37 @@ from pathlib import Path
 
 from packager.errors import StorageError
 
-REFUSALS = {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.ENOTDIR}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 
 @contextmanager
 def storage_errors(place: Path) -> Iterator[None]:
-    """Turn what a disk refuses into a StorageError that names `place`."""
+    """Turn what a disk refuses into a StorageError that names `place`, or the file elsewhere.
+
+    Raises:
+        StorageError: The disk is full, or a file or folder may not be used.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in REFUSALS:
+        if error.errno in FULL:
+            remedy = "Free some space or name another folder, then run the same command again."
+        elif error.errno in FORBIDDEN:
+            remedy = "Change its permissions or name another one, then run the same command again."
+        else:
             raise
-        remedy = "Free some space or name another folder, then run the same command again."
-        message = f"{place}: cannot write ({error.strerror}). {remedy}"
+        message = f"{_refused(error, place)}: {error.strerror}. {remedy}"
         raise StorageError(message) from None
+
+
+def _refused(error: OSError, place: Path) -> Path:
+    """Return what the error is about: `place`, unless it names a file elsewhere."""
+    if not isinstance(error.filename, str):
+        return place
+    named = Path(error.filename)
+    # Files are written under a temporary name beside `place`, or in it.
+    return place if named.is_relative_to(place.parent) else named
 
 
 def write_whole(path: Path, content: bytes) -> None:
