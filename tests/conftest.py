@@ -19,7 +19,7 @@ def missing(what: str, remedy: str) -> None:
     message = f"{what} is not here. {remedy}"
     if os.environ.get("CI") == "true":
         pytest.fail(message)
-    pytest.skip(message)
+    pytest.skip(message, allow_module_level=True)
 
 
 def require_package(module: str, extra: str) -> None:
