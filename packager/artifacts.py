@@ -133,7 +133,7 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """A network with channels or weights removed, and the one that it was pruned from.
+    """A network with channels or weights removed.
 
     Attributes:
         fixed_layers: Hidden layers that structured pruning had to leave whole, because the
@@ -141,7 +141,6 @@ class Pruned:
     """
 
     program: File
-    original: File
     before: Cost
     after: Cost
     fixed_layers: tuple[str, ...]

@@ -12,7 +12,7 @@ from packager.publish import publish
 from packager.recipe import Recipe
 from packager.stages.bundle import Contents, bundle
 from packager.stages.convert import Conversion, convert
-from packager.stages.finetune import finetune
+from packager.stages.finetune import Student, finetune
 from packager.stages.lint import lint
 from packager.stages.measure import measure
 from packager.stages.model import import_model
@@ -119,7 +119,8 @@ def prepare_networks(
     # All targets share one pruned network, so its channels must suit every one of them.
     multiple = math.lcm(*(t.kernels.channel_multiple for t in targets))
     pruned = cache.run(prune, original, recipe.prune, multiple)
-    tuned = cache.run(finetune, pruned, dataset, contract, recipe.finetune, compute)
+    student = Student(pruned=pruned, teacher=original)
+    tuned = cache.run(finetune, student, dataset, contract, recipe.finetune, compute)
     return Networks(
         contract=contract,
         dataset=dataset,

@@ -1,18 +1,26 @@
 """Let the pruned network recover."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from packager.artifacts import Dataset, Pruned, Tuned
+from packager.artifacts import Dataset, Model, Pruned, Tuned
 from packager.cache import step
 from packager.contract import Contract
 from packager.recipe import Compute, Distillation, FinetuneTable
 
 
+@dataclass(frozen=True, kw_only=True)
+class Student:
+    """A pruned network, and the original that it may learn from."""
+
+    pruned: Pruned
+    teacher: Model
+
+
 @step(version=1, tools=("torch", "numpy"))
 def finetune(
     out: Path,
-    pruned: Pruned,
+    student: Student,
     dataset: Dataset,
     contract: Contract,
     settings: FinetuneTable,
@@ -29,11 +37,12 @@ def finetune(
     from packager import program
     from packager.compression import distill, training, unstructured
 
-    network = program.load(pruned.program)
+    network = program.load(student.pruned.program)
     lesson = training.read_lesson("fine-tune", dataset, contract, compute.device)
     if settings.distillation is Distillation.TEACHER:
-        teacher = program.load(pruned.original).to(compute.device.value)
+        teacher = program.load(student.teacher.program).to(compute.device.value)
         lesson = replace(lesson, loss=distill.teacher_loss(teacher, contract.activation))
+    pruned = student.pruned
     sparse = pruned.after.sparsity_ratio > pruned.before.sparsity_ratio
     if sparse:
         unstructured.freeze_zeros(network)

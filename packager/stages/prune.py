@@ -39,7 +39,6 @@ def prune(out: Path, model: Model, settings: PruneTable, channel_multiple: int) 
             assert_never(settings)
     return Pruned(
         program=program.save(network, out / "pruned.pt2", model.input_shape),
-        original=model.program,
         before=model.cost,
         after=program.cost(network, model.input_shape),
         fixed_layers=fixed,
