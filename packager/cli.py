@@ -6,6 +6,8 @@ commands, so that `packager --help` answers at once.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,18 +49,29 @@ class Command(TyperCommand):
     def invoke(self, ctx: "Context") -> None:
         """Run the command; leave with the exit code that its error has."""
         debug = ctx.params.pop("debug", False)
-        try:
+        with answered_for(debug=debug, as_json=ctx.params.get("as_json", False)):
             super().invoke(ctx)
             sys.stdout.flush()
-        except typer.Exit:
-            raise
-        except BrokenPipeError:
-            # Whoever read the output has left; a second flush at exit would fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(PIPE_CLOSED) from None
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 the boundary: users see a line
-            _report(error, debug=debug, as_json=ctx.params.get("as_json", False))
-            raise typer.Exit(exit_code(error)) from None
+
+
+@contextmanager
+def answered_for(*, debug: bool, as_json: bool) -> Iterator[None]:
+    """Turn an error inside the block into a line on stderr and an exit code.
+
+    Raises:
+        typer.Exit: With the error's exit code.
+    """
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except BrokenPipeError:
+        # Whoever read the output has left; the flush at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(PIPE_CLOSED) from None
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 here every error ends
+        _report(error, debug=debug, as_json=as_json)
+        raise typer.Exit(exit_code(error)) from None
 
 
 def exit_code(error: BaseException) -> int:
@@ -116,7 +129,8 @@ def _print_version(asked: bool) -> None:  # noqa: FBT001 typer hands over what i
     if asked:
         from packager import doctor
 
-        typer.echo(doctor.version())
+        with answered_for(debug=False, as_json=False):
+            console.print_text(doctor.version())
         raise typer.Exit
 
 
@@ -205,6 +219,19 @@ def doctor(*, as_json: Json = False) -> None:
     tools = physician.examine()
     console.print_json([asdict(tool) for tool in tools]) if as_json else console.print_tools(tools)
     raise typer.Exit(physician.exit_code(tools))
+
+
+@app.command(cls=Command)
+def inspect(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .zip that a build wrote.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Verify a bundle, and show what is in it."""
+    from packager import bundles
+
+    opened = bundles.open_bundle(bundle)
+    console.print_artifact(opened) if as_json else console.print_bundle(opened)
 
 
 @app.command(cls=Command)

@@ -39,8 +39,12 @@ class Tool:
 
 
 def version() -> str:
-    """Return this program's version, or say that it was never installed."""
-    return _version_of(DISTRIBUTION) or "not installed; this is a checkout"
+    """Return the version of this program.
+
+    Raises:
+        MissingToolError: It runs from a folder without having been installed.
+    """
+    return _metadata()["Version"]
 
 
 def examine() -> tuple[Tool, ...]:
@@ -49,10 +53,7 @@ def examine() -> tuple[Tool, ...]:
     Raises:
         MissingToolError: This program runs from a folder without having been installed.
     """
-    try:
-        metadata = importlib.metadata.metadata(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
-        raise _not_installed() from None
+    metadata = _metadata()
     extras = sorted(set(metadata.get_all("Provides-Extra") or []) - NOT_FOR_BUILDING)
     requirements = [Requirement(line) for line in metadata.get_all("Requires-Dist") or []]
     others = [r for r in requirements if r.name != DISTRIBUTION]
@@ -99,7 +100,10 @@ def _version_of(name: str) -> str | None:
         return None
 
 
-def _not_installed() -> MissingToolError:
-    return MissingToolError(
-        DISTRIBUTION, needed_by="This command", install="In its folder: pip install -e ."
-    )
+def _metadata() -> importlib.metadata.PackageMetadata:
+    try:
+        return importlib.metadata.metadata(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        raise MissingToolError(
+            DISTRIBUTION, needed_by="This command", install="In its folder: pip install -e ."
+        ) from None

@@ -22,8 +22,9 @@ from rich.table import Table
 from packager.progress import listening
 
 if TYPE_CHECKING:  # so that `packager doctor` works where a package of the core is missing
-    from packager.artifacts import Visit
+    from packager.artifacts import Interval, TensorIo, Visit
     from packager.built import Built, TargetResult
+    from packager.bundles import IoContract, Manifest, MeasuredRecord, OpenedBundle, ParityRecord
     from packager.doctor import Tool
     from packager.target import Target
 
@@ -98,7 +99,7 @@ def progress_shown() -> Iterator[None]:
 
 def print_json(plain: object) -> None:
     """Print what a program reads."""
-    print(json.dumps(plain, indent=2, ensure_ascii=False))
+    print(json.dumps(plain, indent=2))
 
 
 def print_artifact(value: object) -> None:
@@ -118,6 +119,11 @@ def print_traceback() -> None:
     traceback.print_exc()
 
 
+def print_text(text: str) -> None:
+    """Print a result that is one line."""
+    print(text)
+
+
 def print_paths(paths: Iterable[Path]) -> None:
     """Print files that were written, one a line."""
     for path in paths:
@@ -131,7 +137,7 @@ def print_summary(built: "Built", out: Path) -> None:
     share = after.macs / before.macs
     print(
         f"{built.recipe.name}: {before.macs:,} -> {after.macs:,} multiply-accumulates "
-        f"({share:.0%}), {before.parameters:,} -> {after.parameters:,} parameters"
+        f"({share:.0%} kept), {before.parameters:,} -> {after.parameters:,} parameters"
     )
     table = _table("target", "verdict", "original -> program", "agreement", "checked on", "reused")
     for result in built.targets:
@@ -139,6 +145,8 @@ def print_summary(built: "Built", out: Path) -> None:
     _console().print(table)
     shared = sum(visit.reused for visit in built.visits)
     print(f"Steps that all targets share: {shared} of {len(built.visits)} reused.")
+    for note in _notes(built):
+        print(f"note: {note}")
     bundles = [result.bundle for result in built.targets if result.bundle]
     print_paths(out / bundle.archive.path for bundle in bundles)
     print_paths([out / "report.html"])
@@ -156,6 +164,27 @@ def _summary_row(result: "TargetResult", original_bytes: int) -> tuple[str, ...]
         parity.runtime if parity else "-",
         f"{reused} of {len(result.visits)}",
     )
+
+
+def _notes(built: "Built") -> Iterator[str]:
+    """Yield what a target does other than the user may expect, one sentence each."""
+    from packager.built import pruning_note
+    from packager.verdicts import Outcome
+
+    for result in built.targets:
+        name = result.target.name
+        gainless = pruning_note(built.recipe, result.target)
+        if gainless:
+            yield gainless
+        for fallback in result.converted.fallbacks if result.converted else ():
+            what = f"{fallback.operator} ({fallback.count}x) runs outside the fast path"
+            yield f"{name}: {what}: {fallback.reason}"
+        for finding in result.findings:
+            if finding.applied:
+                yield f"{name}: {finding.operator} was rewritten by {finding.rewrite!r}"
+        for verdict in result.verdicts:
+            if verdict.accepted and verdict.outcome is not Outcome.MET:
+                yield f"{name}: {verdict.limit} is accepted with {verdict.outcome}: {verdict.figure}"
 
 
 def print_steps(built: "Built") -> None:
@@ -198,6 +227,112 @@ def print_tools(tools: "Iterable[Tool]") -> None:
         found = tool.found or "missing"
         table.add_row(tool.name, tool.needed_for, tool.wanted or "any", found, tool.remedy or "-")
     _console().print(table)
+
+
+def print_bundle(bundle: "OpenedBundle") -> None:
+    """Print what a verified bundle is: manifest, contract, operators, parity and sizes."""
+    manifest, parity = bundle.manifest, bundle.parity
+    print(f"{bundle.archive.path}: whole, every file as its manifest says")
+    sections = {
+        "bundle": _manifest_rows(manifest),
+        "contract": _contract_rows(bundle.contract),
+        "parity": _parity_rows(parity),
+        "device": _device_rows(bundle.measured),
+        "operators": [
+            (use.operator, f"{use.count} x {use.dtype}") for use in bundle.operators.operators
+        ],
+        "outside the fast path": [
+            (use.operator, f"{use.count} x: {use.reason}") for use in bundle.operators.fallbacks
+        ],
+        "files": [
+            (file.name, f"{file.size_bytes:>9,} bytes  sha256 {file.sha256}")
+            for file in manifest.files
+        ],
+        "built with": [(tool.name, tool.version) for tool in manifest.built_with],
+    }
+    for title, rows in sections.items():
+        _print_section(title, rows)
+
+
+def _manifest_rows(manifest: "Manifest") -> list[tuple[str, str]]:
+    return [
+        ("model", manifest.recipe),
+        ("target", manifest.target),
+        ("runtime", f"{manifest.runtime}, {manifest.precision}"),
+        ("program", manifest.model),
+        ("packager", manifest.packager),
+    ]
+
+
+def _contract_rows(io: "IoContract") -> list[tuple[str, str]]:
+    contract = io.contract
+    return [
+        (
+            "sample",
+            f"{_shape(contract.input_shape)}, channels first; raw {contract.full_scale:g} is 1.0",
+        ),
+        ("mean", ", ".join(f"{value:g}" for value in contract.mean)),
+        ("std", ", ".join(f"{value:g}" for value in contract.std)),
+        ("answer", f"{contract.activation} over {', '.join(contract.labels)}"),
+        ("input", _tensor(io.input)),
+        ("output", _tensor(io.output)),
+    ]
+
+
+def _parity_rows(parity: "ParityRecord") -> list[tuple[str, str]]:
+    whole = parity.whole
+    drops = [
+        (f"{metric.metric}", f"{metric.reference_score:.4f} -> {metric.candidate_score:.4f}")
+        for metric in whole.metrics
+    ]
+    return [
+        ("checked on", f"{parity.runtime}, against {parity.reference_runtime}"),
+        (
+            "samples",
+            f"{whole.samples}, {'simulated' if parity.simulated else 'real'}: {parity.origin}",
+        ),
+        ("same decision", f"{_interval(whole.agreement)}; {whole.decisions_changed} changed"),
+        *drops,
+        *((verdict.limit, f"{verdict.outcome}: {verdict.figure}") for verdict in parity.verdicts),
+    ]
+
+
+def _device_rows(measured: "MeasuredRecord") -> list[tuple[str, str]]:
+    program, before, after = measured.program, measured.original, measured.pruned
+    ram = "unknown" if program.ram_bytes is None else f"{program.ram_bytes:,} bytes"
+    return [
+        ("flash", f"{program.flash_bytes:,} bytes"),
+        ("RAM", f"{ram} ({program.ram_source})"),
+        ("multiply-accumulates", f"{before.macs:,} -> {after.macs:,}"),
+        ("parameters", f"{before.parameters:,} -> {after.parameters:,}"),
+    ]
+
+
+def _print_section(title: str, rows: list[tuple[str, str]]) -> None:
+    print(f"\n{title}")
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        print(f"  {_visible(name):<{width}}  {_visible(value)}")
+    if not rows:
+        print("  none")
+
+
+def _visible(text: str) -> str:
+    """Return `text` with what would steer the terminal escaped: a bundle comes from anywhere."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _tensor(io: "TensorIo") -> str:
+    plain = f"{_shape(io.shape)} {io.layout}, {io.dtype}"
+    return plain if io.scale is None else f"{plain}, scale {io.scale:g}, zero point {io.zero_point}"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(length) for length in shape)
+
+
+def _interval(interval: "Interval") -> str:
+    return f"{interval.estimate:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
 
 
 def _table(*headers: str) -> Table:
