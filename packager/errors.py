@@ -14,6 +14,10 @@ class PackagerError(Exception):
 
     exit_code: ClassVar[int] = 1
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes as exit code and message: constructors differ."""
+        return error_with, (self.exit_code, str(self))
+
 
 def error_with(exit_code: int, message: str) -> PackagerError:
     """Return the error of the class that has `exit_code`, with a finished message."""
@@ -150,7 +154,7 @@ class ConversionError(PackagerError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the sentence to append after an unknown `name`."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     if close:
         return f"Did you mean {close[0]!r}?"
     return f"Known: {', '.join(known)}."

@@ -65,6 +65,9 @@ class ContractTable(Strict):
         if len(self.mean) != channels or len(self.std) != channels:
             message = f"'mean' and 'std' need {channels} values, one for each channel"
             raise ValueError(message)
+        if len(set(self.labels)) < len(self.labels):
+            message = "'labels' names one of them twice"
+            raise ValueError(message)
         if self.activation is Activation.SIGMOID and len(self.labels) != 2:
             message = "'sigmoid' needs exactly two labels"
             raise ValueError(message)

@@ -3,11 +3,14 @@
 import json
 import tomllib
 import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import pydantic
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import ErrorDetails
 
 from packager.errors import ConfigError, did_you_mean
 
@@ -21,6 +24,28 @@ class Strict(BaseModel):
 
 
 M = TypeVar("M", bound=Strict)
+
+# What pydantic calls a mistake, and what a user is told of it; names in braces come from
+# the mistake's own context.
+PROBLEMS = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "model_type": "must be a table",
+    "path_type": "must be text in quotes",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_type": "must be text in quotes",
+    "too_long": "must be a list of at most {max_length}",
+    "too_short": "must be a list of at least {min_length}",
+    "tuple_type": "must be a list in brackets",
+}
 
 
 def load(model: type[M], path: Path) -> M:
@@ -41,76 +66,138 @@ def load(model: type[M], path: Path) -> M:
 
 
 def validate(model: type[M], table: dict[str, object], where: str) -> M:
-    """Build a `model` from what `tomllib` read; `where` begins each error message."""
+    """Build a `model` from what `tomllib` read; `where` begins each error message.
+
+    Raises:
+        ConfigError: The table does not have the model's shape.
+    """
+    for key, value in _dates(table, where):
+        raise ConfigError(key, f"{value} is a date, which no key takes. Text goes in quotes.")
     try:
         # JSON rules let a list be a tuple and a string a path, and nothing else.
-        return model.model_validate_json(json.dumps(table, default=str))
+        return model.model_validate_json(json.dumps(table))
     except pydantic.ValidationError as error:
-        raise _config_error(error, model, table, where) from None
+        # A mistyped key is missing too: the unknown one says more.
+        mistakes = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        raise _config_error(mistakes[0], model, where) from None
 
 
-def _config_error(
-    error: pydantic.ValidationError, model: type[Strict], table: dict[str, object], where: str
-) -> ConfigError:
-    """Return the first mistake as an error that names its key and says what to do."""
-    first = error.errors()[0]
-    location = _keys_in_file(first["loc"], table)
-    key = ".".join([where, *location])
-    match first["type"]:
+def _dates(value: object, where: str) -> Iterator[tuple[str, object]]:
+    """Yield, with its key, each value that TOML knows and JSON does not."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _dates(item, f"{where}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _dates(item, f"{where}[{index}]")
+    elif not isinstance(value, str | int | float):
+        yield where, value
+
+
+def _config_error(mistake: ErrorDetails, model: type[Strict], where: str) -> ConfigError:
+    """Return a mistake as an error that names its key and says what to do."""
+    location = mistake["loc"]
+    if mistake["type"].startswith("union_tag"):
+        location = (*location, mistake["ctx"]["discriminator"].strip("'"))
+    place = _find(model, location)
+    key = where + "".join(k if k.startswith("[") else f".{k}" for k in place.keys)
+    return ConfigError(key, _problem(mistake, place))
+
+
+def _problem(mistake: ErrorDetails, place: "_Place") -> str:
+    """Say what is wrong, in sentences."""
+    given, context = mistake["input"], mistake.get("ctx", {})
+    match mistake["type"]:
         case "extra_forbidden":
-            known = _known_keys(model, first["loc"][:-1])
-            return ConfigError(key, f"unknown key. {did_you_mean(location[-1], known)}")
-        case "missing":
-            return ConfigError(key, "required key is missing.")
+            return f"unknown key. {did_you_mean(place.keys[-1], place.known)}"
+        case "missing" | "union_tag_not_found":
+            kind = "table" if place.is_table else "key"
+            return f"required {kind} is missing. {place.meaning}".rstrip()
         case "enum" | "literal_error":
-            expected = first["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
-            remedy = did_you_mean(str(first["input"]), expected.split(", "))
-            return ConfigError(key, f"{first['input']!r} is not one of them. {remedy}")
-        case "union_tag_invalid" | "union_tag_not_found":
-            context = first["ctx"]
-            return _tag_error(key, context, first["input"])
-    got = f"got {type(first['input']).__name__} ({first['input']!r})"
-    return ConfigError(key, f"{first['msg']}, {got}.")
+            return _unknown(given, context["expected"].replace(" or ", ", "))
+        case "union_tag_invalid":
+            return _unknown(context["tag"], context["expected_tags"])
+        case "value_error":
+            return f"{context['error']}."
+        case kind:
+            wrong = PROBLEMS.get(kind, mistake["msg"]).format(**_plain_numbers(context))
+            return f"{wrong}, not {_as_toml(given)}. {place.meaning}".rstrip()
 
 
-def _tag_error(key: str, context: dict[str, str], table: dict[str, object]) -> ConfigError:
-    name = context["discriminator"].strip("'")
-    if "tag" not in context:
-        return ConfigError(f"{key}.{name}", "required key is missing.")
-    known = [tag.strip("' ") for tag in context["expected_tags"].split(", ")]
-    problem = f"{table[name]!r} is not one of them. {did_you_mean(context['tag'], known)}"
-    return ConfigError(f"{key}.{name}", problem)
+def _plain_numbers(context: dict[str, object]) -> dict[str, object]:
+    """Return a mistake's context with 1.0 as 1."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in context.items()
+    }
 
 
-def _keys_in_file(location: tuple[int | str, ...], table: object) -> list[str]:
-    """Drop the parts of a location that are the union's tag, not a key of the file."""
-    keys = []
-    for index, part in enumerate(location):
-        last = index == len(location) - 1
-        if isinstance(table, dict) and part not in table and not last:
-            continue
-        keys.append(str(part))
-        if isinstance(table, dict):
-            table = table.get(str(part))
-        elif isinstance(table, list) and isinstance(part, int) and part < len(table):
-            table = table[part]
-    return keys
+def _unknown(given: object, expected: str) -> str:
+    """Say that `given` is none of the values that pydantic lists in `expected`."""
+    known = [value.strip(" '") for value in expected.split(",")]
+    return f"{_as_toml(given)} is not known. {did_you_mean(str(given), known)}"
 
 
-def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the table at `location` may have."""
-    candidates: list[object] = [model]
+def _as_toml(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return f"'{value}'" if len(value) <= 60 else f"'{value[:60]}...'"
+        case list():
+            return f"a list of {len(value)}"
+        case dict():
+            return "a table"
+        case _:
+            return str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a mistake is.
+
+    Attributes:
+        keys: Names of tables and key, and `[index]` for the item of a list.
+        known: The keys that its table may have.
+        meaning: What the key means, in a sentence; empty if that is not known.
+        is_table: True where the key holds a table.
+    """
+
+    keys: tuple[str, ...]
+    known: tuple[str, ...]
+    meaning: str
+    is_table: bool
+
+
+def _find(model: type[Strict], location: tuple[int | str, ...]) -> _Place:
+    """Follow a location of pydantic through the model."""
+    keys: list[str] = []
+    holders: list[type[BaseModel]] = [model]
+    inside = holders
     for part in location:
-        fields = [_field_types(c, part) for c in candidates if _is_model(c)]
-        stepped = [t for group in fields for t in group]
-        # A location part that is no field is a union's tag: stay, and keep its members.
-        candidates = stepped or [c for c in candidates if _has_tag(c, part)] or candidates
-    return [name for c in candidates if _is_model(c) for name in c.model_fields]
+        if isinstance(part, int):
+            keys.append(f"[{part}]")
+            continue
+        tagged = [m for m in inside if _has_tag(m, part)]
+        if tagged and part != location[-1]:  # the tag of a union, which is no key of the file
+            inside = tagged
+            continue
+        keys.append(part)
+        holders = inside
+        inside = [t for m in holders for t in _tables(m, part)]
+    named = [m.model_fields[name] for m in holders for name in m.model_fields if name in keys[-1:]]
+    return _Place(
+        keys=tuple(keys),
+        known=tuple(name for m in holders for name in m.model_fields),
+        meaning=next((_sentence(field.description) for field in named if field.description), ""),
+        is_table=bool(inside),
+    )
 
 
-def _field_types(model: type[BaseModel], name: int | str) -> list[object]:
-    field = model.model_fields.get(str(name))
-    return _flatten(field.annotation) if field else []
+def _tables(model: type[BaseModel], name: str) -> list[type[BaseModel]]:
+    """Return the models that the field may hold; none where it holds plain values."""
+    field = model.model_fields.get(name)
+    return [] if field is None else [t for t in _flatten(field.annotation) if _is_model(t)]
 
 
 def _flatten(annotation: object) -> list[object]:
@@ -118,12 +205,13 @@ def _flatten(annotation: object) -> list[object]:
     return [t for a in arguments for t in _flatten(a)] if arguments else [annotation]
 
 
-def _has_tag(candidate: object, tag: int | str) -> bool:
-    if not _is_model(candidate):
-        return False
-    values = [v for f in candidate.model_fields.values() for v in typing.get_args(f.annotation)]
-    return tag in values
+def _has_tag(model: type[BaseModel], tag: str) -> bool:
+    return any(tag in typing.get_args(field.annotation) for field in model.model_fields.values())
 
 
 def _is_model(candidate: object) -> typing.TypeGuard[type[BaseModel]]:
     return isinstance(candidate, type) and issubclass(candidate, BaseModel)
+
+
+def _sentence(description: str) -> str:
+    return f"Meaning: {' '.join(description.split())}"
