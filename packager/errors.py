@@ -56,7 +56,10 @@ class BudgetError(PackagerError):
 
     def __init__(self, what: str, *, measured: int, limit: int, unit: str) -> None:
         over = measured - limit
-        super().__init__(f"{what} is {measured} {unit}, {over} {unit} over the limit of {limit}.")
+        remedy = "Prune more, or choose a target with more memory."
+        super().__init__(
+            f"{what} is {measured} {unit}, {over} {unit} over the limit of {limit}. {remedy}"
+        )
         self.measured = measured
         self.limit = limit
 

@@ -1,6 +1,7 @@
 """Put the results of a build into the user's folder, each file whole or not at all."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from packager.storage import copy_whole, storage_errors, write_whole
 BUILD_FILE = "build.json"
 REPORT_FILE = "report.html"
 EVIDENCE = "evidence"
+EVIDENCE_NAME = re.compile(r"[0-9a-f]{16}\.npz")
 
 
 def publish(built: Built, out: Path) -> Built:
@@ -35,6 +37,7 @@ def publish(built: Built, out: Path) -> Built:
     kept = {file.sha256: file for result in built.targets for file in _evidence(result)}
     for file in kept.values():
         copy_whole(file.path, out / _evidence_place(file))
+    _remove_old_evidence(out, {_evidence_place(file).name for file in kept.values()})
     published = map_files(built, lambda file: _published(file, kept))
     write_whole(out / BUILD_FILE, (json.dumps(encode(published), indent=1) + "\n").encode())
     write_report(published, out)
@@ -79,6 +82,13 @@ def _publish_bundle(result: TargetResult, out: Path) -> None:
 
 def _evidence(result: TargetResult) -> list[File]:
     return files_of(result.parity) if result.parity else []
+
+
+def _remove_old_evidence(out: Path, kept: set[str]) -> None:
+    """Remove what earlier builds left, and nothing that a user may have put there."""
+    for path in (out / EVIDENCE).glob("*"):
+        if EVIDENCE_NAME.fullmatch(path.name) and path.name not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _evidence_place(file: File) -> Path:

@@ -11,7 +11,8 @@ from pathlib import Path
 from packager.errors import StorageError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+IN_THE_WAY = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR}
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
@@ -24,14 +25,22 @@ def storage_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        reason = f"{error.strerror}. {_remedy(error)}, then run the same command again."
         if error.errno in FULL:
-            remedy = "Free some space or name another folder, then run the same command again."
-        elif error.errno in FORBIDDEN:
-            remedy = "Change its permissions or name another one, then run the same command again."
+            message = f"{place}: {reason}"
+        elif error.errno in IN_THE_WAY | FORBIDDEN:
+            message = f"{_refused(error, place)}: {reason}"
         else:
             raise
-        message = f"{_refused(error, place)}: {error.strerror}. {remedy}"
         raise StorageError(message) from None
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in FULL:
+        return "Free some space or name another folder"
+    if error.errno in FORBIDDEN:
+        return "Change its permissions or name another one"
+    return "Move what is in the way or name another one"
 
 
 def _refused(error: OSError, place: Path) -> Path:
@@ -40,7 +49,7 @@ def _refused(error: OSError, place: Path) -> Path:
         return place
     named = Path(error.filename)
     # Files are written under a temporary name beside `place`, or in it.
-    return place if named.is_relative_to(place.parent) else named
+    return place if place.parent in named.parents else named
 
 
 def write_whole(path: Path, content: bytes) -> None:

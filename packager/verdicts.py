@@ -95,45 +95,53 @@ def require_parity(target: str, verdicts: tuple[Verdict, ...]) -> None:
     """
     for verdict in verdicts:
         if not verdict.accepted:
+            more = "More samples decide it; until then limits.undecided does. "
             message = (
-                f"{target}: {verdict.limit} is {verdict.outcome}: {verdict.figure} "
-                f"on {verdict.runtime}. No bundle was written; the report shows the samples."
+                f"{target}: {verdict.limit}: {verdict.outcome}: {verdict.figure} "
+                f"on {verdict.runtime}. {more if verdict.outcome is Outcome.UNDECIDED else ''}"
+                "No bundle was written; the report shows the samples."
             )
             raise ParityError(message)
 
 
 def require_fit(target: str, measured: Measured, memory: Memory) -> None:
-    """Fail unless the program fits flash and its working memory fits RAM."""
-    if measured.flash_bytes > memory.flash_bytes:
-        raise BudgetError(
-            f"{target}: program",
-            measured=measured.flash_bytes,
-            limit=memory.flash_bytes,
-            unit="bytes",
-        )
-    if measured.ram_bytes is not None and measured.ram_bytes > memory.ram_bytes:
-        raise BudgetError(
-            f"{target}: working memory",
-            measured=measured.ram_bytes,
-            limit=memory.ram_bytes,
-            unit="bytes",
-        )
+    """Fail unless the program fits flash and, where that is known, its memory fits RAM.
+
+    Raises:
+        BudgetError: It does not; the message says by how much.
+    """
+    needs = {
+        "program": (measured.flash_bytes, memory.flash_bytes),
+        "working memory": (measured.ram_bytes, memory.ram_bytes),
+    }
+    for what, (needed, limit) in needs.items():
+        if needed is not None and needed > limit:
+            raise BudgetError(f"{target}: {what}", measured=needed, limit=limit, unit="bytes")
 
 
 def require_no_fallback(target: str, converted: Converted, allowed: tuple[str, ...]) -> None:
-    """Fail if an operator left the target's fast path that the recipe does not allow."""
+    """Fail if an operator left the target's fast path that the recipe does not allow.
+
+    Raises:
+        FallbackError: Names every such operator, and why the first one left.
+    """
     refused = [f for f in converted.fallbacks if f.operator not in allowed]
     if refused:
         first = refused[0]
+        named = ", ".join(repr(f.operator) for f in refused)
         message = (
-            f"{target}: {first.operator} ({first.count}x) runs outside the fast path: {first.reason}. "
-            f"{len(refused)} operators do. Change the model, or list them in limits.allowed_fallbacks."
+            f"{target}: {first.operator} ({first.count}x) runs outside the fast path: "
+            f"{first.reason}. Change the model, or add {named} to limits.allowed_fallbacks."
         )
         raise FallbackError(message)
 
 
 def require_supported(runtime: str, findings: tuple[Finding, ...]) -> None:
-    """Fail if the model uses an operator that the runtime does not have."""
+    """Fail if the model uses an operator that the runtime does not have.
+
+    Raises:
+        UnsupportedOperatorError: Names the operator, its line and what to do.
+    """
     for finding in findings:
         if finding.blocking and not finding.applied:
             raise UnsupportedOperatorError(

@@ -30,6 +30,8 @@ def run(work: Callable[[J], R], jobs: Sequence[J], *, log: Path) -> list[R]:
     Raises:
         ConversionError: A worker was killed, most likely for want of memory.
     """
+    if not jobs:
+        return []
     count = min(len(jobs), os.cpu_count() or 1)
     # Spawned, not forked: a fork of a process that runs threads of PyTorch can hang.
     spawn = multiprocessing.get_context("spawn")

@@ -107,9 +107,7 @@ def test_changed_content_under_the_same_name_runs_again(cache: Cache, program: F
     program.path.write_bytes(b"87654321")
     cache.run(shrink, File.of(program.path), Settings(keep=4))
     assert CALLS == ["shrink 4", "shrink 4"]
-    assert cache.visits[-1].reason == (
-        "inputs.program.sha256: ef797c8118f0... -> e24df920078c..."
-    )
+    assert cache.visits[-1].reason == ("inputs.program.sha256: ef797c8118f0... -> e24df920078c...")
 
 
 def test_changed_setting_runs_again_and_is_named(cache: Cache, program: File) -> None:
@@ -141,9 +139,7 @@ def test_changed_tool_runs_again_and_is_named(
     assert cache.visits[-1].reason == f"tools.pytest: {real('pytest')} -> 99"
 
 
-def test_reason_compares_with_the_last_run_of_the_same_target(
-    cache: Cache, program: File
-) -> None:
+def test_reason_compares_with_the_last_run_of_the_same_target(cache: Cache, program: File) -> None:
     phone, handheld = Cache(cache.root, label="phone"), Cache(cache.root, label="handheld")
     phone.run(shrink, program, Settings(keep=4))
     handheld.run(shrink, program, Settings(keep=6))
@@ -255,7 +251,7 @@ def test_folder_that_is_a_file_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         Cache(tmp_path / "file" / "cache")
     assert str(caught.value) == (
-        f"{tmp_path}/file/cache: Not a directory. Change its permissions or name another one, "
+        f"{tmp_path}/file/cache: Not a directory. Move what is in the way or name another one, "
         "then run the same command again."
     )
 

@@ -95,8 +95,10 @@ TRAIN = {"epochs": 1, "patience_epochs": 1, "batch_size": 1, "learning_rate": 0.
         ),
         (
             {"model": {"program": "a.pt2", "checkpoint": "a.safetensors"}},
-            "packager.toml.model: 'checkpoint' goes with 'factory'; a program holds its own "
-            "weights.",
+            (
+                "packager.toml.model: 'checkpoint' goes with 'factory'; a program holds its own "
+                "weights."
+            ),
         ),
         (
             {"model": {"factory": "a:b"}},

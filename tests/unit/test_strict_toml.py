@@ -52,12 +52,18 @@ def test_recipe_without_mistakes_is_read() -> None:
         ("data", NOTHING, "data: required table is missing."),
         ("prune.macs_ratio", NOTHING, f"prune.macs_ratio: required key is missing. {KEPT}"),
         ("prune.method", NOTHING, "prune.method: required key is missing."),
-        ("prune.method", "structred", "prune.method: 'structred' is not known. Did you mean 'structured'?"),
+        (
+            "prune.method",
+            "structred",
+            "prune.method: 'structred' is not known. Did you mean 'structured'?",
+        ),
         (
             "data.source",
             3,
-            "data.source: '3' is not known. Known: arrays, images, medmnist:breastmnist, "
-            "medmnist:pneumoniamnist, phantom.",
+            (
+                "data.source: '3' is not known. Known: arrays, images, medmnist:breastmnist, "
+                "medmnist:pneumoniamnist, phantom."
+            ),
         ),
         (
             "contract.activation",
@@ -87,40 +93,92 @@ def test_recipe_without_mistakes_is_read() -> None:
         (
             "prune",
             {"method": "unstructured", "sparsity_ratio": 1.0},
-            "prune.sparsity_ratio: must be below 1, not 1.0. "
-            "Meaning: Share of the weights of each layer to set to zero.",
+            (
+                "prune.sparsity_ratio: must be below 1, not 1.0. "
+                "Meaning: Share of the weights of each layer to set to zero."
+            ),
         ),
         (
             "compute",
             {"seed": 2**31},
-            "compute.seed: must be below 2147483648, not 2147483648. "
-            "Meaning: Of everything that is drawn at random.",
+            (
+                "compute.seed: must be below 2147483648, not 2147483648. "
+                "Meaning: Of everything that is drawn at random."
+            ),
         ),
-        ("data.simulated", "yes", "data.simulated: must be true or false, not 'yes'. "
-            "Meaning: True where no patient or device produced them."),
-        ("data.origin", 5, "data.origin: must be text in quotes, not 5. Meaning: Where the "
-            "samples come from, with licence: it goes into report and bundle."),
+        (
+            "data.simulated",
+            "yes",
+            (
+                "data.simulated: must be true or false, not 'yes'. "
+                "Meaning: True where no patient or device produced them."
+            ),
+        ),
+        (
+            "data.origin",
+            5,
+            (
+                "data.origin: must be text in quotes, not 5. Meaning: Where the "
+                "samples come from, with licence: it goes into report and bundle."
+            ),
+        ),
         ("data.finetune", ["a", "b"], "data.finetune: must be text in quotes, not a list of 2."),
-        ("targets", "cortex-m4-tflm", "targets: must be a list in brackets, not 'cortex-m4-tflm'. "
-            "Meaning: Names from `packager targets`."),
+        (
+            "targets",
+            "cortex-m4-tflm",
+            (
+                "targets: must be a list in brackets, not 'cortex-m4-tflm'. "
+                "Meaning: Names from `packager targets`."
+            ),
+        ),
         ("targets", [1], "targets[0]: must be text in quotes, not 1."),
-        ("targets", [], "targets: must be a list of at least 1, not a list of 0. "
-            "Meaning: Names from `packager targets`."),
-        ("contract.input_shape", [1, 48, 48, 3],
-            f"contract.input_shape: must be a list of at most 3, not a list of 4. {SHAPE}"),
-        ("contract.input_shape", [1, 48, "x"],
-            "contract.input_shape[2]: must be a whole number, not 'x'."),
+        (
+            "targets",
+            [],
+            (
+                "targets: must be a list of at least 1, not a list of 0. "
+                "Meaning: Names from `packager targets`."
+            ),
+        ),
+        (
+            "contract.input_shape",
+            [1, 48, 48, 3],
+            f"contract.input_shape: must be a list of at most 3, not a list of 4. {SHAPE}",
+        ),
+        (
+            "contract.input_shape",
+            [1, 48, "x"],
+            "contract.input_shape[2]: must be a whole number, not 'x'.",
+        ),
         ("limits", 3, "limits: must be a table, not 3."),
         ("prune", "none", "prune: must be a table, not 'none'."),
-        ("model", {"factory": {}}, "model.factory: must be text in quotes, not a table. Meaning: "
-            "`module:function` that takes no argument and returns an `nn.Module`; the module is "
-            "looked for beside the recipe first."),
-        ("name", "My Model", "name: must match ^[a-z0-9][a-z0-9-]*$, not 'My Model'. "
-            "Meaning: Of the model, in lower case: it names the files in the bundle."),
-        ("name", "M" * 80, f"name: must match ^[a-z0-9][a-z0-9-]*$, not '{'M' * 60}...'. "
-            "Meaning: Of the model, in lower case: it names the files in the bundle."),
+        (
+            "model",
+            {"factory": {}},
+            (
+                "model.factory: must be text in quotes, not a table. Meaning: "
+                "`module:function` that takes no argument and returns an `nn.Module`; the module is "
+                "looked for beside the recipe first."
+            ),
+        ),
+        (
+            "name",
+            "My Model",
+            (
+                "name: must match ^[a-z0-9][a-z0-9-]*$, not 'My Model'. "
+                "Meaning: Of the model, in lower case: it names the files in the bundle."
+            ),
+        ),
+        (
+            "name",
+            "M" * 80,
+            (
+                f"name: must match ^[a-z0-9][a-z0-9-]*$, not '{'M' * 60}...'. "
+                "Meaning: Of the model, in lower case: it names the files in the bundle."
+            ),
+        ),
     ],
-)  # fmt: skip
+)
 def test_mistake_is_named_with_its_remedy(key: str, value: object, message: str) -> None:
     assert mistake(changed(key, value)) == f"packager.toml.{message}"
 
