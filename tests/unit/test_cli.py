@@ -295,7 +295,7 @@ def test_explain_tells_what_ran_and_why(published: Path) -> None:
     result = run("explain", str(published))
     assert (result.exit_code, result.stderr) == (0, "")
     prune = next(line for line in result.stdout.splitlines() if line.startswith("prune"))
-    assert prune.split(maxsplit=4) == [
+    assert prune.rstrip().split(maxsplit=4) == [
         "prune",
         "all",
         "targets",
