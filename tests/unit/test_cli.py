@@ -12,9 +12,8 @@ from packager.built import Built
 from packager.errors import ConfigError, PackagerError
 from tests.built_example import example_built
 from tests.conftest import REPOSITORY
+from tests.recipe_example import RECIPE
 
-EXAMPLE = REPOSITORY / "examples" / "phantom"
-RECIPE = str(EXAMPLE / "packager.toml")
 COMMANDS = ("new", "build", "targets", "doctor", "inspect", "report", "explain", "schema")
 
 
@@ -27,6 +26,14 @@ def raising(error: BaseException) -> Callable[..., Built]:
         raise error
 
     return attempt
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    """Write a recipe that is right, and return its path."""
+    path = tmp_path / "packager.toml"
+    path.write_text(RECIPE, "utf-8")
+    return str(path)
 
 
 @pytest.fixture
@@ -105,21 +112,21 @@ def test_the_table_of_exit_codes_lists_every_error() -> None:
 
 @pytest.mark.parametrize("cls", list(all_errors()), ids=lambda cls: cls.__name__)
 def test_each_error_becomes_one_line_and_its_own_exit_code(
-    cls: type[PackagerError], monkeypatch: pytest.MonkeyPatch
+    cls: type[PackagerError], monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     error = errors.error_with(cls.exit_code, "model.py:3: this is wrong. Do that.")
     assert type(error) is cls
     monkeypatch.setattr(pipeline, "attempt", raising(error))
-    result = run("build", RECIPE)
+    result = run("build", recipe)
     assert result.exit_code == cls.exit_code
     assert (result.stdout, result.stderr) == ("", "error: model.py:3: this is wrong. Do that.\n")
 
 
 def test_an_error_with_json_is_an_object_on_stdout_and_a_line_on_stderr(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     monkeypatch.setattr(pipeline, "attempt", raising(ConfigError("a.toml", "is wrong.")))
-    result = run("build", RECIPE, "--json")
+    result = run("build", recipe, "--json")
     assert json.loads(result.stdout) == {
         "error": "ConfigError",
         "message": "a.toml: is wrong.",
@@ -129,59 +136,61 @@ def test_an_error_with_json_is_an_object_on_stdout_and_a_line_on_stderr(
 
 
 def test_debug_adds_the_traceback_and_keeps_line_and_exit_code(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     monkeypatch.setattr(pipeline, "attempt", raising(ConfigError("a.toml", "is wrong.")))
-    result = run("build", RECIPE, "--debug")
+    result = run("build", recipe, "--debug")
     assert result.exit_code == 2
     assert result.stderr.startswith("Traceback (most recent call last):\n")
     assert result.stderr.endswith("\nerror: a.toml: is wrong.\n")
 
 
 def test_an_unexpected_error_is_one_line_that_tells_of_debug(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     monkeypatch.setattr(pipeline, "attempt", raising(ZeroDivisionError("division by zero")))
-    result = run("build", RECIPE)
+    result = run("build", recipe)
     line = "error: unexpected ZeroDivisionError: division by zero. Run again with --debug to see where.\n"
     assert (result.exit_code, result.stdout, result.stderr) == (cli.UNEXPECTED, "", line)
 
 
-def test_a_missing_package_points_to_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_points_to_the_doctor(
+    monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
     error = ModuleNotFoundError("No module named 'scipy'", name="scipy")
     monkeypatch.setattr(pipeline, "attempt", raising(error))
-    result = run("build", RECIPE)
+    result = run("build", recipe)
     assert result.exit_code == errors.MissingToolError.exit_code
     assert result.stderr == (
         "error: No module named 'scipy'. `packager doctor` says what is missing and how to get it.\n"
     )
 
 
-def test_ctrl_c_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
     monkeypatch.setattr(pipeline, "attempt", raising(KeyboardInterrupt()))
-    result = run("build", RECIPE)
+    result = run("build", recipe)
     line = "error: stopped. Finished steps are kept; run the same command to go on.\n"
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", line)
 
 
-def test_a_build_prints_its_summary_on_stdout(succeeded: Built) -> None:
-    result = run("build", RECIPE, "--out", "somewhere")
+def test_a_build_prints_its_summary_on_stdout(succeeded: Built, recipe: str) -> None:
+    result = run("build", recipe, "--out", "somewhere")
     assert (result.exit_code, result.stderr) == (0, "")
     name = succeeded.targets[0].target.name
     assert result.stdout.splitlines()[-2:] == [f"somewhere/{name}.zip", "somewhere/report.html"]
 
 
-def test_a_build_with_json_prints_what_build_json_holds(succeeded: Built) -> None:
-    result = run("build", RECIPE, "--json")
+def test_a_build_with_json_prints_what_build_json_holds(succeeded: Built, recipe: str) -> None:
+    result = run("build", recipe, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
     assert cache.decode(Built, json.loads(result.stdout)) == succeeded
 
 
 def test_a_failed_target_keeps_the_summary_and_gives_its_exit_code(
-    built: Built, monkeypatch: pytest.MonkeyPatch
+    built: Built, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     monkeypatch.setattr(pipeline, "attempt", lambda *_args, **_options: built)
-    result = run("build", RECIPE)
+    result = run("build", recipe)
     failures = [r.failure for r in built.targets if r.failure]
     assert result.exit_code == failures[0].exit_code == errors.ParityError.exit_code
     assert "no bundle: ParityError" in result.stdout
@@ -189,20 +198,20 @@ def test_a_failed_target_keeps_the_summary_and_gives_its_exit_code(
 
 
 def test_what_a_library_prints_during_a_build_does_not_spoil_the_json(
-    succeeded: Built, monkeypatch: pytest.MonkeyPatch
+    succeeded: Built, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     def chatty(*_args: object, **_options: object) -> Built:
         print("loading weights")  # noqa: T201
         return succeeded
 
     monkeypatch.setattr(pipeline, "attempt", chatty)
-    result = run("build", RECIPE, "--json")
+    result = run("build", recipe, "--json")
     assert cache.decode(Built, json.loads(result.stdout)) == succeeded
     assert result.stderr == "loading weights\n"
 
 
 def test_build_hands_over_what_was_asked_for(
-    succeeded: Built, monkeypatch: pytest.MonkeyPatch
+    succeeded: Built, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     asked: dict[str, object] = {}
 
@@ -213,7 +222,7 @@ def test_build_hands_over_what_was_asked_for(
     monkeypatch.setattr(pipeline, "attempt", attempt)
     run(
         "build",
-        RECIPE,
+        recipe,
         *["--target", "a", "--target", "b", "--out", "o", "--data-dir", "d", "--cache", "c"],
     )
     assert asked == {
