@@ -13,8 +13,9 @@ from packager.artifacts import File
 from packager.contract import Contract, decisions, probabilities
 from packager.errors import BundleError
 
-LARGEST_THUMBNAIL_PX = 160
-SHARP_THUMBNAIL_PX = 120
+# Thirty-six colour frames of this size stay within a megabyte of PNG.
+LARGEST_THUMBNAIL_PX = 112
+SHARP_THUMBNAIL_PX = 64
 
 
 @dataclass(frozen=True, kw_only=True)

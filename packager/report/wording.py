@@ -16,7 +16,7 @@ def rounded(number: int) -> str:
 
 def size(size_bytes: int) -> str:
     """Write a size in binary units and three digits, such as `59.5 KiB`."""
-    return _three_digits(size_bytes, 1024, (" B", " KiB", " MiB", " GiB"))
+    return _three_digits(size_bytes, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
 
 
 def _three_digits(number: int, step: int, units: tuple[str, ...]) -> str:
