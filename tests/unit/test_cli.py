@@ -283,6 +283,22 @@ def test_new_writes_a_recipe_once(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_that_is_no_bundle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(b"not a zip")
+    result = run("inspect", str(path), "--json")
+    message = (
+        f"{path}: is no readable bundle: File is not a zip file. "
+        "Do not use it; build it again, or get it again from whoever built it."
+    )
+    assert (result.exit_code, result.stderr) == (12, f"error: {message}\n")
+    assert json.loads(result.stdout) == {
+        "error": "BundleError",
+        "message": message,
+        "exit_code": 12,
+    }
+
+
 @pytest.mark.parametrize("document", ["recipe", "target"])
 def test_schema_prints_json_alone(document: str) -> None:
     result = run("schema", document)

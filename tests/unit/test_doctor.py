@@ -14,6 +14,7 @@ Version: 9.8.7
 Requires-Dist: present-core>=2
 Requires-Dist: old-core>=2
 Requires-Dist: other-platform; sys_platform == "nowhere"
+Requires-Dist: this-python; python_version >= "3"
 Provides-Extra: android
 Requires-Dist: pinned==1.5.1; extra == "android"
 Requires-Dist: absent==0.18.0; extra == "android"
@@ -36,8 +37,9 @@ def install(folder: Path, name: str, version: str, metadata: str = "") -> None:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a folder of installed packages the first place where they are looked for."""
     install(tmp_path, "packager", "9.8.7", METADATA)
-    install(tmp_path, "present-core", "2.1")
+    install(tmp_path, "present-core", "2.1rc1")
     install(tmp_path, "old-core", "1.9")
+    install(tmp_path, "this-python", "3.0rc1")
     # The CPU build of torch has such a version, and is what `==1.5.1` asks for.
     install(tmp_path, "pinned", "1.5.1+cpu")
     monkeypatch.syspath_prepend(tmp_path)
@@ -51,7 +53,7 @@ def test_every_package_is_listed_once_with_what_was_found(site: Path) -> None:
             name="present-core",
             needed_for="core",
             wanted=">=2",
-            found="2.1",
+            found="2.1rc1",
             usable=True,
             remedy="",
         ),
@@ -62,6 +64,14 @@ def test_every_package_is_listed_once_with_what_was_found(site: Path) -> None:
             found="1.9",
             usable=False,
             remedy="pip install 'packager'",
+        ),
+        Tool(
+            name="this-python",
+            needed_for="core",
+            wanted="",
+            found="3.0rc1",
+            usable=True,
+            remedy="",
         ),
         Tool(
             name="pinned",
