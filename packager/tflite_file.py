@@ -97,7 +97,6 @@ def _require_sound(model: ModelT) -> None:
 
 def _require_whole(tensor: TensorT, model: ModelT) -> None:
     """Fail unless a constant has as many bytes as its shape and type need."""
-    _require_indices([tensor.buffer], len(model.buffers), "buffer")
     data = model.buffers[tensor.buffer].data
     item_bytes = _ITEM_BYTES.get(tensor.type)
     if data is None or item_bytes is None:

@@ -93,8 +93,8 @@ def _require_inline(program: Path) -> None:
     outside = tflite_file.external_buffers(program.read_bytes())
     if outside:
         raise ConversionError(
-            f"{program.name}: {outside} weights lie outside the flatbuffer. TensorFlow Lite Micro "
-            "would not read them and return constants. Convert the model again."
+            f"{program.name}: weights lie outside the flatbuffer (buffers: {outside}). TensorFlow "
+            "Lite Micro would not read them, and answer at random. Convert the model again."
         )
 
 
