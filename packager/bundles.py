@@ -7,6 +7,7 @@ the values below are what its JSON files say.
 import hashlib
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -54,6 +55,12 @@ CHUNK_BYTES = 2**20
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1
+# What zipfile raises for archives that are damaged or made to harm: NotImplementedError
+# for features that it lacks, struct.error for fields that are cut short.
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError,
+    NotImplementedError,
+)  # fmt: skip
 REMEDY = "Do not use it; build it again, or get it again from whoever built it."
 
 
@@ -169,7 +176,7 @@ def open_bundle(path: Path) -> OpenedBundle:
     except FileNotFoundError:
         remedy = "A build writes bundles to the folder that it names."
         raise BundleError(str(path), f"no such file. {remedy}") from None
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
+    except UNREADABLE as error:
         raise BundleError(str(path), f"is no readable bundle: {error}. {REMEDY}") from None
 
 
@@ -181,7 +188,7 @@ def _safe_members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.Zip
     if sum(entry.file_size for entry in entries) > MAX_TOTAL_BYTES:
         raise _refusal(path, f"unpacks to more than {MAX_TOTAL_BYTES} bytes")
     if archive.comment or min((entry.header_offset for entry in entries), default=0) > 0:
-        raise _refusal(path, "has something in front of its first file, or after its last")
+        raise _refusal(path, "has a comment, or something in front of its first file")
     known: set[str] = set()
     for entry in entries:
         problem = _problem_of(entry)
@@ -216,10 +223,15 @@ def _read_manifest(
         raise _refusal(path, "is missing", MANIFEST)
     content = _read(path, archive, MANIFEST)
     version = _decode(path, MANIFEST, dict[str, object], content).get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        newer = f"is of format {version}, and this program reads up to {FORMAT_VERSION}"
-        raise BundleError(str(path), f"{newer}. Install a newer version of packager.")
+    if isinstance(version, int):
+        _require_known_format(str(path), version, FORMAT_VERSION)
     return _decode(path, MANIFEST, Manifest, content)
+
+
+def _require_known_format(where: str, version: int, known: int) -> None:
+    if version > known:
+        problem = f"is of format {version}, and this program reads up to {known}"
+        raise BundleError(where, f"{problem}. Install a newer version of packager.")
 
 
 def _check_files(
@@ -240,8 +252,8 @@ def _read_values(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> Op
         return _decode(path, name, cls, _read(path, archive, name))
 
     io = read(CONTRACT, IoContract)
-    if io.contract.format_version > contract.FORMAT_VERSION:
-        raise BundleError(f"{path}: {CONTRACT}", "is newer than this program. Install a newer one.")
+    where = f"{path}: {CONTRACT}"
+    _require_known_format(where, io.contract.format_version, contract.FORMAT_VERSION)
     return OpenedBundle(
         archive=File.of(path),
         manifest=manifest,

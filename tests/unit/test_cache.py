@@ -1,10 +1,10 @@
+import importlib.metadata
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from packager import cache as cache_module
 from packager.artifacts import File, Visit
 from packager.cache import Cache, by_content, decode, encode, files_of, step
 from packager.errors import StorageError
@@ -131,7 +131,7 @@ def test_changed_tool_runs_again_and_is_named(
     cache: Cache, program: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.run(shrink, program, Settings(keep=4))
-    real = cache_module.importlib.metadata.version
+    real = importlib.metadata.version
     monkeypatch.setattr(
         "importlib.metadata.version", lambda name: "99" if name == "pytest" else real(name)
     )

@@ -60,7 +60,8 @@ def test_every_error_has_an_example_here() -> None:
 
 
 def test_exit_codes_are_unique_and_not_those_of_shells() -> None:
-    codes = [cls.exit_code for cls in (PackagerError, *PackagerError.__subclasses__())]
+    classes: list[type[PackagerError]] = [PackagerError, *PackagerError.__subclasses__()]
+    codes = [cls.exit_code for cls in classes]
     assert sorted(codes) == sorted(set(codes))
     assert all(1 <= code < 64 for code in codes)
 

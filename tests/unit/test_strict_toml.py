@@ -246,7 +246,7 @@ def test_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
 def test_value_cannot_be_changed_afterwards() -> None:
     recipe = strict_toml.validate(Recipe, tables(), "packager.toml")
     with pytest.raises(ValueError, match="frozen"):
-        recipe.name = "other"  # type: ignore[misc]
+        recipe.name = "other"
 
 
 def test_mistake_that_has_no_words_of_its_own_keeps_the_librarys() -> None:

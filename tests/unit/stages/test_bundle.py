@@ -1,0 +1,164 @@
+import hashlib
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from packager.artifacts import Runtime
+from packager.bundles import open_bundle
+from packager.contract import decisions, dequantise, prepare, to_device
+from packager.stages.bundle import bundle, golden_samples, model_name
+from tests import bundle_example
+from tests.bundle_example import CONTRACT, INPUT, OUTPUT, MeanSession, write_bundle
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return write_bundle(tmp_path, monkeypatch)
+
+
+def files(archive: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(archive) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def test_archive_is_named_after_the_target_and_holds_all_that_ships(archive: Path) -> None:
+    assert archive.name == "cortex-m4-tflm.zip"
+    assert list(files(archive)) == [
+        "README.txt",
+        "contract.json",
+        "golden.safetensors",
+        "manifest.json",
+        "measured.json",
+        "model.tflite",
+        "operators.json",
+        "parity.json",
+    ]
+
+
+def test_program_is_the_converted_one_byte_for_byte(archive: Path) -> None:
+    assert files(archive)["model.tflite"] == b"TFL3" * 64
+
+
+def test_same_contents_give_the_same_bytes_in_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = write_bundle(tmp_path / "one", monkeypatch)
+    two = write_bundle(tmp_path / "another" / "place", monkeypatch)
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_archive_holds_no_moment_and_no_place(archive: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        entries = opened.infolist()
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+    assert {entry.external_attr >> 16 for entry in entries} == {0o100644}
+    for name, data in files(archive).items():
+        assert str(tmp_path).encode() not in data, name
+
+
+def test_manifest_lists_every_other_file_with_its_digest(archive: Path) -> None:
+    found = files(archive)
+    manifest = json.loads(found.pop("manifest.json"))
+    assert manifest["files"] == [
+        {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
+        for name, data in sorted(found.items())
+    ]
+    del manifest["files"]
+    assert manifest == {
+        "format_version": 1,
+        "packager": "0.1.0",
+        "target": "cortex-m4-tflm",
+        "recipe": "lamp",
+        "runtime": "tflite-micro",
+        "precision": "int8",
+        "model": "model.tflite",
+        "built_with": [
+            {"name": "numpy", "version": "2.4.6"},
+            {"name": "packager", "version": "0.1.0"},
+            {"name": "python", "version": "3.11.7"},
+        ],
+    }
+
+
+def test_golden_vectors_hold_every_step_of_the_way(archive: Path, tmp_path: Path) -> None:
+    golden = load(files(archive)["golden.safetensors"])
+    with np.load(tmp_path / "evaluation.npz") as evaluation:
+        frames, labels = evaluation["frames"], evaluation["labels"]
+    inputs = to_device(prepare(frames[golden["samples"]], CONTRACT), INPUT)
+    outputs = MeanSession().run(inputs)
+    expected = {
+        "samples": golden["samples"],
+        "labels": labels[golden["samples"]],
+        "frames": frames[golden["samples"]],
+        "inputs": inputs,
+        "outputs": outputs,
+        "decisions": decisions(dequantise(outputs, OUTPUT), CONTRACT.activation),
+    }
+    assert golden.keys() == expected.keys()
+    for name, array in expected.items():
+        assert golden[name].dtype == array.dtype, name
+        np.testing.assert_array_equal(golden[name], array, err_msg=name)
+    assert len(golden["samples"]) == 16
+    assert set(golden["labels"].tolist()) == {0, 1}
+
+
+def test_what_is_written_can_be_opened(archive: Path, tmp_path: Path) -> None:
+    contents = bundle_example.contents(tmp_path)
+    opened = open_bundle(archive)
+    assert opened.parity == contents.parity
+    assert opened.measured == contents.measured
+    assert opened.operators == contents.operators
+    assert opened.contract.contract == contents.contract
+    assert (opened.contract.input, opened.contract.output) == (INPUT, OUTPUT)
+
+
+def test_readme_says_what_was_shown_and_on_what(archive: Path) -> None:
+    readme = files(archive)["README.txt"].decode()
+    assert readme.startswith("lamp for cortex-m4-tflm\nA microcontroller\n")
+    assert "97.5% of 40 evaluation samples" in readme
+    assert "Samples: drawn for a test\nThese samples are simulated" in readme
+    assert "256 bytes of program, 2,048 bytes of working memory (counted)" in readme
+    for name in files(archive).keys() - {"README.txt"}:
+        assert f"  {name}\n" in readme
+
+
+def test_readme_of_real_samples_calls_nothing_simulated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("packager.stages.bundle.open_session", lambda _: MeanSession())
+    contents = bundle_example.contents(tmp_path)
+    measured = replace(contents.measured.program, ram_bytes=None, ram_source="LiteRT is silent")
+    real = replace(
+        contents,
+        parity=replace(contents.parity, simulated=False),
+        measured=replace(contents.measured, program=measured),
+    )
+    readme = files(bundle.run(tmp_path, real).archive.path)["README.txt"].decode()
+    assert "simulated" not in readme
+    assert "It takes 256 bytes of program.\n" in readme
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted", "samples"),
+    [
+        ((0, 0, 0, 1, 2), 3, [0, 3, 4]),
+        ((0, 0, 0, 1, 2), 4, [0, 1, 3, 4]),
+        ((1, 0), 5, [0, 1]),
+        ((2, 1, 0, 2, 1, 0), 2, [1, 2]),
+        ((3,), 1, [0]),
+    ],
+)
+def test_golden_samples_take_turns_by_label(
+    labels: tuple[int, ...], wanted: int, samples: list[int]
+) -> None:
+    assert golden_samples(np.array(labels, np.int64), wanted).tolist() == samples
+
+
+@pytest.mark.parametrize("runtime", Runtime)
+def test_every_runtime_has_a_name_for_its_program(runtime: Runtime) -> None:
+    assert model_name(runtime).startswith("model.")
