@@ -2,11 +2,16 @@
 
 import base64
 import hashlib
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packager.built import Built
 from packager.report import wording
 from packager.report.page import page_of
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent
 FILTERS = {
@@ -31,6 +36,18 @@ def render(built: Built, folder: Path) -> str:
     Raises:
         BundleError: A target's evidence is missing, or is not what the build wrote.
     """
+    style = (TEMPLATES / "style.css").read_text("utf-8")
+    text = (
+        _environment()
+        .get_template("template.html.j2")
+        .render(page=page_of(built, folder), style=style, style_digest=_digest(style))
+    )
+    return wording.printable(text)
+
+
+@cache
+def _environment() -> "Environment":
+    """Return the templates' environment; every value is escaped unless a template says `safe`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -41,11 +58,7 @@ def render(built: Built, folder: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
-    style = (TEMPLATES / "style.css").read_text("utf-8")
-    text = environment.get_template("template.html.j2").render(
-        page=page_of(built, folder), style=style, style_digest=_digest(style)
-    )
-    return wording.printable(text)
+    return environment
 
 
 def _digest(style: str) -> str:

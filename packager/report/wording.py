@@ -1,6 +1,10 @@
 """How the report writes numbers and limits."""
 
+import re
+
 MINUS = "\N{MINUS SIGN}"
+# Control characters but tab and line ends, and halves of surrogate pairs.
+FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 SIGNS = (("<=", "≤"), (">=", "≥"), ("auroc", "AUROC"))
 
 
@@ -67,10 +71,4 @@ def sentence(text: str) -> str:
 
 def printable(text: str) -> str:
     """Return `text` with what no HTML page may hold, such as NUL, made visible as �."""
-    return "".join("\ufffd" if _forbidden(sign) else sign for sign in text)
-
-
-def _forbidden(sign: str) -> bool:
-    control = ord(sign) < 0x20 and sign not in "\t\n\r"
-    surrogate = 0xD800 <= ord(sign) <= 0xDFFF
-    return control or surrogate
+    return FORBIDDEN.sub("\ufffd", text)

@@ -155,6 +155,6 @@ def test_history_of_one_epoch_is_drawn() -> None:
 
 
 def test_text_is_never_read_as_mathematics() -> None:
-    row = Bar(name="$\\frac{", value=1.0, text="a & b < c", ink=Ink.DEVICE)
+    row = Bar(name="$\\frac{$", value=1.0, text="a & b < c", ink=Ink.DEVICE)
 
-    assert words(charts.bars("odd", "Odd.", (row,), full=1.0)) == ["$\\frac{", "a & b < c"]
+    assert words(charts.bars("odd", "Odd.", (row,), full=1.0)) == ["$\\frac{$", "a & b < c"]
