@@ -156,7 +156,7 @@ def scatter(
     original: NDArray[np.float64],
     converted: NDArray[np.float64],
     changed: NDArray[np.bool_],
-    binary: bool,
+    boundary: float | None,
 ) -> Chart:
     """Draw each sample's probability, original across and converted upwards.
 
@@ -166,14 +166,14 @@ def scatter(
         original: (n,), 0 to 1.
         converted: (n,), 0 to 1.
         changed: True where the decision changed, (n,); drawn as crosses.
-        binary: True where 0.5 parts the decisions, which is then drawn.
+        boundary: The probability that parts two decisions; None where there are more.
     """
     with _figure(key, width=340, height=340) as figure:
         axes = _bare_axes(figure, (0.14, 0.13, 0.84, 0.85))
         _square(axes)
-        if binary:
+        if boundary is not None:
             for line in (axes.axhline, axes.axvline):
-                line(0.5, color=Ink.MUTED, linewidth=0.8, dashes=(3, 3))
+                line(boundary, color=Ink.MUTED, linewidth=0.8, dashes=(3, 3))
         axes.plot([0, 1], [0, 1], color=Ink.MUTED, linewidth=0.8)
         axes.plot(
             original[~changed],
@@ -232,16 +232,22 @@ def history(key: str, description: str, tuned: Tuned) -> Chart:
 def _rule_across(axes: Axes) -> None:
     axes.xaxis.set_visible(True)
     axes.yaxis.set_visible(True)
-    axes.xaxis.set_major_locator(_few_ticks(integer=True))
+    axes.xaxis.set_major_locator(_whole_ticks())
     axes.yaxis.set_major_locator(_few_ticks())
     axes.tick_params(colors=Ink.MUTED, length=0)
     axes.grid(axis="y", color=Ink.RULE, linewidth=0.8)
 
 
-def _few_ticks(*, integer: bool = False) -> Locator:
+def _few_ticks() -> Locator:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(nbins=4, integer=integer, steps=[1, 2, 5, 10])
+    return MaxNLocator(nbins=4, steps=[1, 2, 5, 10])
+
+
+def _whole_ticks() -> Locator:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=True)
 
 
 @contextmanager

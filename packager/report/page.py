@@ -220,7 +220,7 @@ def _answers(read: Evidence, contract: Contract, target: str, *, key: str) -> An
             original=read.original_probability[drawn],
             converted=read.converted_probability[drawn],
             changed=read.changed[drawn],
-            binary=classes == 2,
+            boundary=0.5 if classes == 2 else None,
         ),
         drawn=len(drawn),
         subject=contract.labels[1] if classes == 2 else "",

@@ -50,7 +50,7 @@ def scatter(key: str = "scatter0") -> Chart:
         original=np.array([0.1, 0.6, 0.9]),
         converted=np.array([0.1, 0.4, 0.8]),
         changed=np.array([False, True, False]),
-        binary=True,
+        boundary=0.5,
     )
 
 
