@@ -1,11 +1,13 @@
 """A model that the user's own Python code builds: `module:function`, and a checkpoint."""
 
 import importlib
+import io
+import logging
 import pickle
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 import torch
@@ -152,12 +154,25 @@ def export(
     Raises:
         ExportError: Names the operator and the line of the user's code that stopped it.
     """
+    printed = io.StringIO()
     try:
-        return program.export(network, contract.input_shape)
+        with _logging_errors_only(), redirect_stderr(printed):
+            return program.export(network, contract.input_shape)
     except Exception as error:
+        error.add_note(printed.getvalue())  # the graph, for whoever asks for a traceback
         where = user_line(error, files) or files.factory
         problem = _first_sentence(error)
         raise ExportError(_operator(error), where=where, problem=problem) from error
+
+
+@contextmanager
+def _logging_errors_only() -> Iterator[None]:
+    """Keep warnings away that repeat, at length, what the error will say."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _operator(error: Exception) -> str:
