@@ -5,6 +5,7 @@ both programs are scored on the same draw, so that what is hard for both cancels
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from packager.contract import Contract, decisions, probabilities
 from packager.errors import DataError
 from packager.parity.decisions import CONFIDENCE
 
+TAIL = (1.0 - CONFIDENCE) / 2.0
 RESAMPLES = 2000
 SEED = 0
 # Resamples are scored a block at a time, which bounds memory to about 100 MB.
@@ -31,6 +33,8 @@ def metric_drops(
 ) -> tuple[MetricDrop, MetricDrop]:
     """Return the drop in accuracy and in AUROC from reference to candidate.
 
+    Programs with identical logits lose nothing, and that is certain: [0, 0].
+
     Args:
         labels: (n,), indices into the contract's labels.
         reference: Logits (n, outputs).
@@ -40,14 +44,29 @@ def metric_drops(
     Raises:
         DataError: A label has no sample, so that its AUROC does not exist.
     """
-    _require_every_label(labels, contract)
+    require_every_label(labels, contract)
     activation = contract.activation
     before, after = decisions(reference, activation), decisions(candidate, activation)
-    accurate = accuracy_drop(labels, before, after)
-    ranked = auroc_drop(
+    accuracy = accuracy_drop(labels, before, after)
+    auroc = auroc_drop(
         labels, probabilities(reference, activation), probabilities(candidate, activation)
     )
-    return accurate, ranked
+    if np.array_equal(reference, candidate):
+        certain = Interval(estimate=0.0, low=0.0, high=0.0)
+        return replace(accuracy, drop=certain), replace(auroc, drop=certain)
+    return accuracy, auroc
+
+
+def require_every_label(labels: NDArray[np.int64], contract: Contract) -> None:
+    """Fail unless each of the contract's labels occurs among `labels` (n,).
+
+    Raises:
+        DataError: Names a label that has no sample.
+    """
+    for index, name in enumerate(contract.labels):
+        if index not in labels:
+            problem = f"no sample has the label {name!r}, so its AUROC does not exist"
+            raise DataError("evaluation", f"{problem}. Add samples of it, or drop the label.")
 
 
 def accuracy_drop(
@@ -55,16 +74,31 @@ def accuracy_drop(
 ) -> MetricDrop:
     """Return the accuracy of two lists of decisions (n,), and what is lost between them.
 
-    Where no decision changed the interval is [0, 0]: the bootstrap only knows the samples
-    that it was given. How sure that is for other samples, the agreement's interval says.
+    Where next to no decision changed, resamples of the samples alone would hardly differ,
+    and ten samples without a change would prove a program. Two imagined samples, one lost
+    and one gained, keep the interval as wide as n samples warrant: with none of 100
+    changed it reaches 3 points to either side, with none of 1,000 it reaches 0.3.
     """
-    right = np.stack([reference == labels, candidate == labels])
+    before, after = reference == labels, candidate == labels
+    lost, gained = int((before & ~after).sum()) + 1, int((after & ~before).sum()) + 1
+    low, high = _bootstrapped_difference(lost, gained, len(labels) + 2)
+    return _metric_drop("accuracy", float(before.mean()), float(after.mean()), (low, high))
 
-    def score(counts: Counts) -> Scores:
-        return np.asarray(counts @ right.T / len(labels))
 
-    everyone = (np.arange(len(labels)),)
-    return _drop("accuracy", score, everyone)
+def _bootstrapped_difference(lost: int, gained: int, samples: int) -> tuple[float, float]:
+    """Return the percentiles of (lost - gained) / samples over all resamples of the samples.
+
+    A resample adds up `samples` draws of +1, -1 or 0, so that the distribution is a power
+    of one draw's, which the Fourier transform gives exactly: no resample is drawn.
+    """
+    one = np.zeros(2 * samples + 1)  # chances of 0, 1, ... samples, -samples, ... -1
+    one[[0, 1, -1]] = samples - lost - gained, lost, gained
+    chances = np.fft.irfft(np.fft.rfft(one / samples) ** samples, len(one))
+    chances = np.roll(chances, samples)
+    differences = np.arange(-samples, samples + 1) / samples
+    above_low = np.cumsum(chances) > TAIL
+    below_high = np.cumsum(chances[::-1])[::-1] > TAIL
+    return float(differences[above_low.argmax()]), float(differences[below_high.nonzero()[0][-1]])
 
 
 def auroc_drop(labels: NDArray[np.int64], reference: Scores, candidate: Scores) -> MetricDrop:
@@ -72,32 +106,27 @@ def auroc_drop(labels: NDArray[np.int64], reference: Scores, candidate: Scores) 
 
     With two labels it is that of the second one; with more, the mean over the labels of
     each against the rest. Resamples keep the number of samples of each label, so that
-    none lacks one; the interval is blind to the spread within a label of one sample.
+    none lacks one. Where both programs rank every pair rightly the interval is [0, 0];
+    the accuracy's says how sure that many samples can be.
 
     Args:
         labels: (n,), each of the labels at least once.
         reference: Probabilities (n, labels).
         candidate: Probabilities (n, labels).
     """
-    columns = range(1, 2) if reference.shape[1] == 2 else range(reference.shape[1])
-    curves = [
-        [_auroc(labels == column, probability[:, column]) for column in columns]
-        for probability in (reference, candidate)
-    ]
-
-    def score(counts: Counts) -> Scores:
-        means = [np.mean([area(counts) for area in areas], axis=0) for areas in curves]
-        return np.stack(means, axis=-1)
-
+    before, after = _mean_auroc(labels, reference), _mean_auroc(labels, candidate)
     strata = tuple(np.flatnonzero(labels == label) for label in np.unique(labels))
-    return _drop("auroc", score, strata)
+    drops = np.concatenate([before(counts) - after(counts) for counts in _resamples(strata)])
+    low, high = (float(q) for q in np.quantile(drops, (TAIL, 1.0 - TAIL)))
+    once = np.ones(len(labels), np.int64)
+    return _metric_drop("auroc", float(before(once)), float(after(once)), (low, high))
 
 
-def _require_every_label(labels: NDArray[np.int64], contract: Contract) -> None:
-    for index, name in enumerate(contract.labels):
-        if index not in labels:
-            problem = f"no sample has the label {name!r}, so its AUROC does not exist"
-            raise DataError("evaluation", f"{problem}. Add samples of it, or drop the label.")
+def _mean_auroc(labels: NDArray[np.int64], probability: Scores) -> Callable[[Counts], Scores]:
+    """Return a function that maps counts (..., n) to the mean area of the labels (...,)."""
+    columns = range(1, 2) if probability.shape[1] == 2 else range(probability.shape[1])
+    areas = [_auroc(labels == column, probability[:, column]) for column in columns]
+    return lambda counts: np.asarray(np.mean([area(counts) for area in areas], axis=0))
 
 
 def _auroc(positive: NDArray[np.bool_], scores: Scores) -> Callable[[Counts], Scores]:
@@ -124,25 +153,12 @@ def _auroc(positive: NDArray[np.bool_], scores: Scores) -> Callable[[Counts], Sc
     return area
 
 
-def _drop(
-    metric: str, score: Callable[[Counts], Scores], strata: tuple[NDArray[np.int64], ...]
+def _metric_drop(
+    metric: str, reference: float, candidate: float, ends: tuple[float, float]
 ) -> MetricDrop:
-    """Score both programs on all samples, and the drop between them on resamples.
-
-    Args:
-        metric: Its name.
-        score: Maps counts (resamples, n) to scores (resamples, 2).
-        strata: Indices of samples; each resample draws as many from each as it has.
-    """
-    once = np.ones((1, sum(len(stratum) for stratum in strata)), np.int64)
-    reference, candidate = (float(value) for value in score(once)[0])
-    resampled = np.concatenate([score(counts) for counts in _resamples(strata)])
-    drops = resampled[:, 0] - resampled[:, 1]
-    tail = (1.0 - CONFIDENCE) / 2.0
-    low, high = (float(q) for q in np.quantile(drops, (tail, 1.0 - tail)))
     estimate = reference - candidate
     # The percentiles of a very skew distribution may miss the estimate: widen, never lie.
-    interval = Interval(estimate=estimate, low=min(low, estimate), high=max(high, estimate))
+    interval = Interval(estimate=estimate, low=min(ends[0], estimate), high=max(ends[1], estimate))
     return MetricDrop(
         metric=metric, reference_score=reference, candidate_score=candidate, drop=interval
     )
@@ -157,6 +173,13 @@ def _resamples(strata: tuple[NDArray[np.int64], ...]) -> Iterator[Counts]:
         size = min(block, RESAMPLES - start)
         counts = np.empty((size, samples), np.int64)
         for stratum in strata:
-            share = np.full(len(stratum), 1.0 / len(stratum))
-            counts[:, stratum] = rng.multinomial(len(stratum), share, size=size)
+            counts[:, stratum] = _draw(rng, len(stratum), size)
         yield counts
+
+
+def _draw(rng: np.random.Generator, samples: int, resamples: int) -> Counts:
+    """Return how often each sample was drawn, (resamples, samples)."""
+    drawn = rng.integers(0, samples, (resamples, samples))
+    cells = drawn + samples * np.arange(resamples)[:, np.newaxis]
+    counts = np.bincount(cells.ravel(), minlength=resamples * samples)
+    return counts.reshape(resamples, samples)

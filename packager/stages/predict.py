@@ -12,6 +12,7 @@ from packager.cache import step
 from packager.contract import Contract
 from packager.errors import ModelError
 from packager.parity.answers import answers, read_arrays, write_arrays
+from packager.parity.statistics import require_every_label
 from packager.parity.tensors import first_not_finite
 from packager.runtimes import machine
 
@@ -23,11 +24,14 @@ def predict(
     """Write what the original and the tuned network answer to the evaluation split.
 
     Raises:
+        DataError: A label has no evaluation sample.
         ModelError: A network answers NaN or infinity.
     """
     import torch
 
     evaluation = read_arrays(dataset.evaluation)
+    # Parity needs them all, and would say so only after every conversion.
+    require_every_label(evaluation["labels"].astype(np.int64), contract)
     with _one_thread():
         scores: dict[str, NDArray[np.generic]] = {
             "labels": evaluation["labels"],
