@@ -52,8 +52,7 @@ class TfliteMicroSession:
     def _run_one(self, sample: NDArray[np.generic]) -> NDArray[np.generic]:
         self._interpreter.set_input(sample, 0)
         self._interpreter.invoke()
-        # A copy: what the interpreter returns is overwritten by the next inference.
-        return np.array(self._interpreter.get_output(0))
+        return np.asarray(self._interpreter.get_output(0))
 
 
 def open_session(converted: Converted) -> TfliteMicroSession:
