@@ -20,6 +20,8 @@ from packager.storage import write_whole
 PROGRAM = "model.tflite"
 PACKAGES = {"litert_torch": "litert-torch", "ai_edge_quantizer": "ai-edge-quantizer"}
 
+# What the converters raise on networks that they cannot take; they have no class of their own.
+_FAILURES = (RuntimeError, ValueError, TypeError, KeyError, AssertionError)
 _NO_LOWERING = re.compile(r"Lowering not found: (\S+)")
 _FAILED_OPERATOR = re.compile(r"target=torch\.ops\.([\w.]+)")
 
@@ -75,7 +77,7 @@ def _lower(network: nn.Module, sample: NDArray[np.float32], settings: Conversion
         network.training = False
     try:
         model = litert_torch.convert(network, (torch.from_numpy(sample),))
-    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
+    except _FAILURES as error:
         _explain(error)
     return bytes(model.model_content())
 
@@ -110,9 +112,14 @@ def _quantise(program: bytes, samples: list[NDArray[np.float32]], settings: Conv
     if settings.io.dtype is Precision.FLOAT32:
         for border in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
             rules.add_quantization_config(".*", border, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    ranges = calibration.observe_ranges(program, samples, rules)
-    quantizer = Quantizer(bytearray(program), rules.get_quantization_recipe())
-    result = quantizer.quantize(ranges, enable_progress_report=False)
+    try:
+        ranges = calibration.observe_ranges(program, samples, rules)
+        quantizer = Quantizer(bytearray(program), rules.get_quantization_recipe())
+        result = quantizer.quantize(ranges, enable_progress_report=False)
+    except _FAILURES as error:
+        first = str(error).partition("\n")[0]
+        advice = "Convert to a float32 target to see whether the model itself is the cause."
+        raise ConversionError(f"ai-edge-quantizer failed: {first}. {advice}") from None
     return bytes(result.quantized_model)
 
 

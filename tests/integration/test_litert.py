@@ -308,6 +308,22 @@ def test_quantiser_that_did_nothing_is_found_out(
     assert str(caught.value) == expected
 
 
+def test_failure_inside_the_quantiser_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        message = "Missing QSVs (min/max) for tensor x\nand more"
+        raise ValueError(message)
+
+    monkeypatch.setattr(quantizer.Quantizer, "quantize", refuse)
+    with pytest.raises(ConversionError) as caught:
+        convert_here(tmp_path, SharedInput(), (3, 8, 8), MICRO)
+    assert str(caught.value) == (
+        "ai-edge-quantizer failed: Missing QSVs (min/max) for tensor x. "
+        "Convert to a float32 target to see whether the model itself is the cause."
+    )
+
+
 def test_operator_that_the_converter_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOperatorError) as caught:
         convert_here(tmp_path, Applied(torch.special.i0), (1, 8, 8), HANDHELD)
