@@ -15,7 +15,8 @@ DISTRIBUTION = "packager"
 CORE = "core"
 """What every build needs; all else is needed for the extra that it is named by."""
 
-NOT_FOR_BUILDING = frozenset({"dev"})
+NOT_LISTED = frozenset({"demo", "dev"})
+"""Extras that only gather others, or that serve this program's own tests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Tool:
     """A package that some builds need.
 
     Attributes:
-        needed_for: `core`, which is every build, or the name of an extra.
+        needed_for: `core`, which is every build, or the names of the extras that hold it.
         wanted: Its version, such as `==1.5.1`; empty where any will do.
         found: Its version here; None where it is missing.
         usable: True where it is here in a wanted version.
@@ -31,7 +32,7 @@ class Tool:
     """
 
     name: str
-    needed_for: str
+    needed_for: tuple[str, ...]
     wanted: str
     found: str | None
     usable: bool
@@ -54,24 +55,27 @@ def examine() -> tuple[Tool, ...]:
         MissingToolError: This program runs from a folder without having been installed.
     """
     metadata = _metadata()
-    extras = sorted(set(metadata.get_all("Provides-Extra") or []) - NOT_FOR_BUILDING)
+    extras = sorted(set(metadata.get_all("Provides-Extra") or []) - NOT_LISTED)
     requirements = [Requirement(line) for line in metadata.get_all("Requires-Dist") or []]
-    others = [r for r in requirements if r.name != DISTRIBUTION]
-    return tuple(
-        _tool(requirement, group)
-        for group in (CORE, *extras)
-        for requirement in others
-        if _belongs(requirement, group)
-    )
+    users: dict[str, list[str]] = {}
+    wanted: dict[str, Requirement] = {}
+    for group in (CORE, *extras):
+        for requirement in requirements:
+            if _belongs(requirement, group):
+                users.setdefault(requirement.name, []).append(group)
+                wanted[requirement.name] = requirement
+    return tuple(_tool(wanted[name], tuple(groups)) for name, groups in users.items())
 
 
 def exit_code(tools: tuple[Tool, ...]) -> int:
     """Return 0 if all that every build needs is usable, else that of a missing tool."""
-    ready = all(tool.usable for tool in tools if tool.needed_for == CORE)
+    ready = all(tool.usable for tool in tools if CORE in tool.needed_for)
     return 0 if ready else MissingToolError.exit_code
 
 
 def _belongs(requirement: Requirement, group: str) -> bool:
+    if requirement.name == DISTRIBUTION:
+        return False
     marker = requirement.marker
     if marker is None:
         return group == CORE
@@ -79,13 +83,13 @@ def _belongs(requirement: Requirement, group: str) -> bool:
     return in_core if group == CORE else not in_core and marker.evaluate({"extra": group})
 
 
-def _tool(requirement: Requirement, group: str) -> Tool:
+def _tool(requirement: Requirement, groups: tuple[str, ...]) -> Tool:
     found = _version_of(requirement.name)
     usable = found is not None and requirement.specifier.contains(found, prereleases=True)
-    whole = DISTRIBUTION if group == CORE else f"{DISTRIBUTION}[{group}]"
+    whole = DISTRIBUTION if CORE in groups else f"{DISTRIBUTION}[{groups[0]}]"
     return Tool(
         name=requirement.name,
-        needed_for=group,
+        needed_for=groups,
         wanted=str(requirement.specifier),
         found=found,
         usable=usable,

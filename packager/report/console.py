@@ -225,7 +225,8 @@ def print_tools(tools: "Iterable[Tool]") -> None:
     table = _table("package", "needed for", "wanted", "found", "how to get it")
     for tool in tools:
         found = tool.found or "missing"
-        table.add_row(tool.name, tool.needed_for, tool.wanted or "any", found, tool.remedy or "-")
+        users = ", ".join(tool.needed_for)
+        table.add_row(tool.name, users, tool.wanted or "any", found, tool.remedy or "-")
     _console().print(table)
 
 

@@ -250,7 +250,7 @@ def test_targets_lists_every_folder() -> None:
 def test_doctor_exits_with_3_where_the_core_is_not_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     tool = doctor.Tool(
         name="numpy",
-        needed_for="core",
+        needed_for=("core",),
         wanted=">=2.1",
         found=None,
         usable=False,
@@ -262,7 +262,7 @@ def test_doctor_exits_with_3_where_the_core_is_not_whole(monkeypatch: pytest.Mon
     assert json.loads(result.stdout) == [
         {
             "name": "numpy",
-            "needed_for": "core",
+            "needed_for": ["core"],
             "wanted": ">=2.1",
             "found": None,
             "usable": False,

@@ -20,6 +20,9 @@ Requires-Dist: pinned==1.5.1; extra == "android"
 Requires-Dist: absent==0.18.0; extra == "android"
 Provides-Extra: demo
 Requires-Dist: packager[android]; extra == "demo"
+Requires-Dist: pinned==1.5.1; extra == "demo"
+Provides-Extra: litert
+Requires-Dist: pinned==1.5.1; extra == "litert"
 Provides-Extra: dev
 Requires-Dist: linter; extra == "dev"
 """
@@ -51,7 +54,7 @@ def test_every_package_is_listed_once_with_what_was_found(site: Path) -> None:
     assert doctor.examine() == (
         Tool(
             name="present-core",
-            needed_for="core",
+            needed_for=("core",),
             wanted=">=2",
             found="2.1rc1",
             usable=True,
@@ -59,7 +62,7 @@ def test_every_package_is_listed_once_with_what_was_found(site: Path) -> None:
         ),
         Tool(
             name="old-core",
-            needed_for="core",
+            needed_for=("core",),
             wanted=">=2",
             found="1.9",
             usable=False,
@@ -67,7 +70,7 @@ def test_every_package_is_listed_once_with_what_was_found(site: Path) -> None:
         ),
         Tool(
             name="this-python",
-            needed_for="core",
+            needed_for=("core",),
             wanted="",
             found="3.0rc1",
             usable=True,
@@ -75,7 +78,7 @@ def test_every_package_is_listed_once_with_what_was_found(site: Path) -> None:
         ),
         Tool(
             name="pinned",
-            needed_for="android",
+            needed_for=("android", "litert"),
             wanted="==1.5.1",
             found="1.5.1+cpu",
             usable=True,
@@ -83,7 +86,7 @@ def test_every_package_is_listed_once_with_what_was_found(site: Path) -> None:
         ),
         Tool(
             name="absent",
-            needed_for="android",
+            needed_for=("android",),
             wanted="==0.18.0",
             found=None,
             usable=False,

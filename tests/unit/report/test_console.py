@@ -190,7 +190,7 @@ def test_a_missing_tool_is_shown_with_its_remedy_brackets_and_all(
 ) -> None:
     tool = Tool(
         name="torchao",
-        needed_for="android",
+        needed_for=("android",),
         wanted="",
         found=None,
         usable=False,
