@@ -101,7 +101,7 @@ def quantise(values: NDArray[np.float32], io: TensorIo) -> NDArray[np.generic]:
     scale, zero_point = _quantisation(io)
     steps = values.astype(np.float32) / np.float32(scale)
     rounded = np.trunc(steps + np.copysign(np.float32(0.5), steps))
-    return np.clip(rounded + zero_point, -128, 127).astype(np.int8)
+    return np.asarray(np.clip(rounded + zero_point, -128, 127), np.int8)
 
 
 def dequantise(stored: NDArray[np.generic], io: TensorIo) -> NDArray[np.float32]:
@@ -151,12 +151,14 @@ def decode_image(path: Path, contract: Contract) -> NDArray[np.uint8]:
 
     try:
         with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise DataError(str(path), f"pixels are {image.mode}; only 8-bit images are read.")
+            # Pillow would cut 16-bit colours to 8 bits; only the raw modes tell.
+            kinds = [image.mode, *(str(tile.args) for tile in image.tile)]
+            if image.mode.startswith(("I", "F")) or any(";16" in kind for kind in kinds):
+                raise DataError(str(path), f"pixels are {kinds[-1]}; only 8-bit images are read.")
             upright = ImageOps.exif_transpose(image)
             frame = upright.convert("L" if contract.input_shape[0] == 1 else "RGB")
             pixels = np.asarray(frame, np.uint8)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(str(path), f"is not a readable image: {error}.") from None
     return resize(pixels, height_px=contract.input_shape[1], width_px=contract.input_shape[2])
 
@@ -172,7 +174,7 @@ def resize(frame: NDArray[np.uint8], *, height_px: int, width_px: int) -> NDArra
     blended = np.einsum(
         "ah,hw...,bw->ab...", rows, frame.astype(np.float64), columns, optimize=True
     )
-    return np.clip(np.floor(blended + 0.5), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.floor(blended + 0.5), 0, 255), np.uint8)
 
 
 def _triangle_weights(source: int, wanted: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""A small residual network for 48 x 48 gray frames: 37,000 parameters, 6.6 million MACs."""
+"""A small residual network for 48 x 48 gray frames: 77,000 parameters, 7.3 million MACs."""
 
 from torch import Tensor, nn
 
