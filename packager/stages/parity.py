@@ -26,7 +26,7 @@ class Answered:
     logits: NDArray[np.float32]
 
 
-@step(version=1, tools=("executorch", "ai-edge-litert", "tflite-micro", "scipy"))
+@step(version=1, tools=("ai-edge-litert", "executorch", "numpy", "scipy", "tflite-micro"))
 def check_parity(
     out: Path, converted: Converted, reference: Reference, dataset: Dataset, contract: Contract
 ) -> Parity:

@@ -17,7 +17,7 @@ from packager.parity.tensors import first_not_finite
 from packager.runtimes import machine
 
 
-@step(version=1, tools=("torch",))
+@step(version=1, tools=("numpy", "torch"))
 def predict(
     out: Path, original: Model, tuned: Tuned, dataset: Dataset, contract: Contract
 ) -> Reference:
