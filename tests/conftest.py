@@ -4,10 +4,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from packager.cache import Cache
 
 REPOSITORY = Path(__file__).parent.parent
+
+# The same examples in every run, and no limit on the time of one: a busy machine is no fault.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
