@@ -58,27 +58,41 @@ class Fixed:
 
 
 def prune(network: fx.GraphModule, input_shape: tuple[int, ...], shape: Shape) -> fx.GraphModule:
-    """Return the largest pruned copy of `network` that keeps to `shape`.
+    """Return a pruned copy of `network` that comes up to `shape` as closely as it can.
 
-    Channels go by the L2 norm of all weights that depend on them, the same share from
-    every group of layers.
+    Every layer loses the same share of its channels, by the L2 norm of all weights that
+    depend on them. Because counts are rounded, one more step of that share can remove far
+    more than was asked for; then only the deepest layers take it, as few as will do.
 
     Raises:
         PruneError: The network's graph fixes its channel counts, or the ratio is out of
             reach with channels rounded as the targets need.
     """
-    limit = shape.macs_ratio * program.cost(network, input_shape).macs
-    best, low, high = None, 0, STEPS + 1
+    search = _Search(network, input_shape, shape)
+    layers = len(program.weighted_layers(network))
+    step = _first(STEPS + 1, lambda step: search.reaches(_Plan(step, layers)))
+    if step is None:
+        raise _out_of_reach(search)
+    deepest = _first(layers + 1, lambda count: search.reaches(_Plan(step, count)))
+    assert deepest is not None, "with all layers at this step, the ratio was reached"
+    return search.without(_Plan(step, deepest))
+
+
+def _first(count: int, holds: Callable[[int], bool]) -> int | None:
+    """Return the lowest number for which `holds`, given that it holds from there on."""
+    low, high = 0, count
     while low < high:
         middle = (low + high) // 2
-        candidate = _without(network, input_shape, middle / STEPS, shape.channel_multiple)
-        if program.cost(candidate, input_shape).macs <= limit:
-            best, high = candidate, middle
-        else:
-            low = middle + 1
-    if best is None:
-        raise _out_of_reach(network, input_shape, shape)
-    return best
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low if low < count else None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Remove `step` of STEPS from the `deepest` layers, and one step less from the others."""
+
+    step: int
+    deepest: int
 
 
 def fixed_layers(network: fx.GraphModule) -> tuple[str, ...]:
@@ -88,39 +102,61 @@ def fixed_layers(network: fx.GraphModule) -> tuple[str, ...]:
     return tuple(names[layer] for layer in layers)
 
 
-def _without(
-    network: fx.GraphModule, input_shape: tuple[int, ...], ratio: float, multiple: int
-) -> fx.GraphModule:
-    """Return a copy of `network` without `ratio` of the channels of each group."""
-    pruned = copy.deepcopy(network)
-    example = torch.zeros(program.EXAMPLE_BATCH, *input_shape)
-    fixed = _fixed(pruned)
-    ratios = {
-        layer: _layer_ratio(layer, ratio, multiple) for layer in program.weighted_layers(pruned)
-    }
-    # The dependency graph is read off the autograd graph, so gradients must be on.
-    pruned.requires_grad_(requires_grad=True)
-    try:
-        with warnings.catch_warnings():
-            # Says how it prunes bare parameters; a wrong guess is caught by the run below.
-            warnings.filterwarnings("ignore", module="torch_pruning")
-            pruner = torch_pruning.pruner.BasePruner(
-                pruned,
-                example,
-                importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-                pruning_ratio=0.0,
-                pruning_ratio_dict=ratios,
-                ignored_layers=[*fixed.layers, *fixed.parameters],
-            )
-            pruner.step()
-        with torch.no_grad():
-            pruned(example)
-    except (RuntimeError, ValueError, IndexError, AttributeError, KeyError) as error:
-        first = str(error).partition("\n")[0]
-        remedy = "Its code fixes a channel count; use method = 'unstructured' or 'none'."
-        message = f"The network cannot lose channels: {first}. {remedy}"
-        raise PruneError(message) from error
-    return pruned
+class _Search:
+    """Tries how much of a network can go."""
+
+    def __init__(self, network: fx.GraphModule, input_shape: tuple[int, ...], shape: Shape) -> None:
+        self.network = network
+        self.input_shape = input_shape
+        self.shape = shape
+        self.limit = shape.macs_ratio * program.cost(network, input_shape).macs
+
+    def reaches(self, plan: _Plan) -> bool:
+        return program.cost(self.without(plan), self.input_shape).macs <= self.limit
+
+    def without(self, plan: _Plan) -> fx.GraphModule:
+        """Return a copy of the network without the channels that the plan removes."""
+        pruned = copy.deepcopy(self.network)
+        example = torch.zeros(program.EXAMPLE_BATCH, *self.input_shape)
+        # The dependency graph is read off the autograd graph, so gradients must be on.
+        pruned.requires_grad_(requires_grad=True)
+        try:
+            with warnings.catch_warnings():
+                # Says how it prunes bare parameters; a wrong guess is caught by the run below.
+                warnings.filterwarnings("ignore", module="torch_pruning")
+                _pruner(pruned, example, self._ratios(pruned, plan)).step()
+            with torch.no_grad():
+                pruned(example)
+        except (RuntimeError, ValueError, IndexError, AttributeError, KeyError) as error:
+            first = str(error).partition("\n")[0]
+            remedy = "Its code fixes a channel count; use method = 'unstructured' or 'none'."
+            message = f"The network cannot lose channels: {first}. {remedy}"
+            raise PruneError(message) from error
+        return pruned
+
+    def _ratios(self, pruned: fx.GraphModule, plan: _Plan) -> dict[program.Weighted, float]:
+        layers = program.weighted_layers(pruned)
+        others = len(layers) - plan.deepest
+        ratios = [max(0, plan.step - (i < others)) / STEPS for i in range(len(layers))]
+        multiple = self.shape.channel_multiple
+        return {
+            layer: _layer_ratio(layer, ratio, multiple)
+            for layer, ratio in zip(layers, ratios, strict=True)
+        }
+
+
+def _pruner(
+    network: fx.GraphModule, example: torch.Tensor, ratios: dict[program.Weighted, float]
+) -> torch_pruning.pruner.BasePruner:
+    fixed = _fixed(network)
+    return torch_pruning.pruner.BasePruner(
+        network,
+        example,
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        pruning_ratio=0.0,
+        pruning_ratio_dict=ratios,
+        ignored_layers=[*fixed.layers, *fixed.parameters],
+    )
 
 
 def _layer_ratio(layer: program.Weighted, ratio: float, multiple: int) -> float:
@@ -165,13 +201,13 @@ def _reaching(
     return tuple(found)
 
 
-def _out_of_reach(
-    network: fx.GraphModule, input_shape: tuple[int, ...], shape: Shape
-) -> PruneError:
-    least = _without(network, input_shape, 1.0, shape.channel_multiple)
-    ratio = program.cost(least, input_shape).macs / program.cost(network, input_shape).macs
+def _out_of_reach(search: _Search) -> PruneError:
+    network, shape = search.network, search.shape
+    least = search.without(_Plan(STEPS, len(program.weighted_layers(network))))
+    macs = [program.cost(n, search.input_shape).macs for n in (least, network)]
     return PruneError(
         f"prune.macs_ratio {shape.macs_ratio} is out of reach: with channels in multiples of "
-        f"{shape.channel_multiple}, as the targets need, {ratio:.3f} of the MACs remain at least. "
-        "Raise the ratio, or leave out the target with the largest kernels.channel_multiple."
+        f"{shape.channel_multiple}, as the targets need, {macs[0] / macs[1]:.3f} of the MACs "
+        "remain at least. Raise the ratio, or leave out the target with the largest "
+        "kernels.channel_multiple."
     )

@@ -45,13 +45,22 @@ def test_pruned_network_keeps_to_the_macs_and_the_multiple(multiple: int) -> Non
 
 
 def test_asking_for_less_never_leaves_more() -> None:
-    network = captured(Residual)
-    ratios = [i / 16 for i in range(17)]
+    network = captured(Wide)
+    ratios = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     macs = [
-        program.cost(structured._without(network, (1, 28, 28), r, 8), (1, 28, 28)).macs
-        for r in ratios
+        program.cost(structured.prune(network, (3, 16, 16), shape), (3, 16, 16)).macs
+        for shape in (structured.Shape(macs_ratio=r, channel_multiple=8) for r in ratios)
     ]
-    assert macs == sorted(macs, reverse=True)
+    assert macs == sorted(macs)
+
+
+def test_coarse_channel_counts_still_come_close_to_the_ratio() -> None:
+    """With 16 channels in multiples of 8, halving every layer would leave a quarter."""
+    network = captured(Residual)
+    shape = structured.Shape(macs_ratio=0.7, channel_multiple=8)
+    pruned = structured.prune(network, (1, 28, 28), shape)
+    macs = program.cost(pruned, (1, 28, 28)).macs / program.cost(network, (1, 28, 28)).macs
+    assert 0.49 < macs <= 0.7
 
 
 def test_weakest_channels_go_first() -> None:
@@ -60,9 +69,11 @@ def test_weakest_channels_go_first() -> None:
     with torch.no_grad():
         network.get_parameter("conv1.weight")[~strong] *= 1e-3
         network.get_parameter("conv2.weight")[:, ~strong] *= 1e-3
-        wanted = network.get_parameter("conv1.weight")[strong].clone()
-    half = structured._without(network, (3, 16, 16), 0.5, 8)
-    assert torch.equal(half.get_parameter("conv1.weight"), wanted)
+        wanted = network.get_parameter("conv1.weight").clone()
+    shape = structured.Shape(macs_ratio=0.25, channel_multiple=8)
+    kept = structured.prune(network, (3, 16, 16), shape).get_parameter("conv1.weight")
+    assert len(kept) == 48
+    assert torch.equal(kept, wanted[strong])
 
 
 def test_flattened_features_follow_their_channels() -> None:
