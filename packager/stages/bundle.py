@@ -46,7 +46,7 @@ README_TEXT = """\
 The program decides as the original does on {agreement} of {samples} evaluation samples,
 run by {runtime}.
 Samples: {origin}{simulated}
-It takes {sizes}.
+Program: {flash_bytes:,} bytes. {memory}
 
 What is inside
   {model}
@@ -258,9 +258,10 @@ def _write_zip(path: Path, files: dict[str, bytes]) -> None:
 
 def _readme(contents: Contents) -> str:
     whole, measured = contents.parity.whole, contents.measured.program
-    sizes = f"{measured.flash_bytes:,} bytes of program"
-    if measured.ram_bytes is not None:
-        sizes += f", {measured.ram_bytes:,} bytes of working memory ({measured.ram_source})"
+    if measured.ram_bytes is None:
+        memory = f"Working memory: {measured.ram_source}."
+    else:
+        memory = f"Working memory: {measured.ram_bytes:,} bytes ({measured.ram_source})."
     return README_TEXT.format(
         recipe=contents.recipe,
         target=contents.target,
@@ -271,6 +272,7 @@ def _readme(contents: Contents) -> str:
         runtime=contents.parity.runtime,
         origin=contents.parity.origin,
         simulated=SIMULATED if contents.parity.simulated else "",
-        sizes=sizes,
+        flash_bytes=measured.flash_bytes,
+        memory=memory,
         labels=", ".join(contents.contract.labels),
     )

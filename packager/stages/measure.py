@@ -29,13 +29,14 @@ def _ram(converted: Converted) -> tuple[int | None, str]:
         case Runtime.TFLITE_MICRO:
             from packager.runtimes import tflite_micro
 
-            source = f"arena that TensorFlow Lite Micro used for one inference on {machine()}"
+            source = f"the smallest arena in which TensorFlow Lite Micro ran it on {machine()}"
             return tflite_micro.arena_bytes(path), source
         case Runtime.EXECUTORCH:
             from packager.runtimes import executorch
 
-            source = "buffers planned in the program; the workspace of XNNPACK comes on top"
-            return executorch.planned_memory_bytes(path), source
+            # Where XNNPACK took the whole network these are no more than input and output.
+            planned = f"{executorch.planned_memory_bytes(path):,} bytes are planned outside XNNPACK"
+            return None, f"{planned}, which does not say what it takes; measure it on the device"
         case Runtime.LITERT:
             return None, "LiteRT does not say what an inference takes; measure it on the device"
         case _:

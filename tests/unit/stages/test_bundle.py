@@ -122,7 +122,7 @@ def test_readme_says_what_was_shown_and_on_what(archive: Path) -> None:
     assert readme.startswith("lamp for cortex-m4-tflm\nA microcontroller\n")
     assert "97.5% of 40 evaluation samples" in readme
     assert "Samples: drawn for a test\nThese samples are simulated" in readme
-    assert "256 bytes of program, 2,048 bytes of working memory (counted)" in readme
+    assert "Program: 256 bytes. Working memory: 2,048 bytes (counted).\n" in readme
     for name in files(archive).keys() - {"README.txt"}:
         assert f"  {name}\n" in readme
 
@@ -140,7 +140,7 @@ def test_readme_of_real_samples_calls_nothing_simulated(
     )
     readme = files(bundle.run(tmp_path, real).archive.path)["README.txt"].decode()
     assert "simulated" not in readme
-    assert "It takes 256 bytes of program.\n" in readme
+    assert "Program: 256 bytes. Working memory: LiteRT is silent.\n" in readme
 
 
 @pytest.mark.parametrize(
