@@ -1,11 +1,13 @@
 """Samples in `.npz` files. A file may come from anywhere, so nothing in it is trusted."""
 
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +19,42 @@ from packager.recipe import ArrayData
 
 # A small file can declare any size: this many bytes of memory are the most it gets.
 MAX_ARRAY_BYTES = 2**31
-MAX_AXIS = 2**31
+MAX_HEADER_BYTES = 10_000
 
-# What zipfile and NumPy raise for files that are damaged or made to harm: RuntimeError
-# for encryption and for headers nested too deeply, TypeError for mixed header keys.
+# The array format by its first bytes: how many bytes the length of the header takes.
+LENGTH_BYTES = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4, b"\x93NUMPY\3\0": 4}
+# As every version of NumPy writes it. NumPy's own reader evaluates the header as Python
+# and lets a broken one end in errors of the tokenizer.
+HEADER = re.compile(
+    rb"\{'descr': '(?P<dtype>[<>|][uif]\d\d?)', 'fortran_order': (?P<columns_first>True|False), "
+    rb"'shape': \((?P<shape>[\d, ]*)\),? ?\}\s*"
+)
+
+# What zipfile raises for files that are damaged or made to harm, RuntimeError among them
+# for encryption; and NumPy for a number of 3 bytes.
 UNREADABLE = (
-    OSError, EOFError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error
-)  # fmt: skip
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What an array declares of itself."""
+
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    dtype: np.dtype[np.generic]
+
+    @property
+    def size_bytes(self) -> int:
+        """What the numbers take."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def paths(data: ArrayData) -> dict[Split, Path]:
@@ -107,34 +138,35 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[np.generic]:
         message = f"{name!r} is compressed by a method that NumPy does not write"
         raise ValueError(message)
     with archive.open(entry) as stream:
-        shape, columns_first, dtype = _read_header(stream)
-        if dtype.kind not in "iuf":
-            message = f"{name!r} holds {dtype}, not plain numbers"
+        header = _read_header(stream)
+        if header is None:
+            message = f"{name!r} is no array of plain numbers"
             raise ValueError(message)
-        size = _size_bytes(shape, dtype)
-        if size > MAX_ARRAY_BYTES:
-            message = f"{name!r} declares {size} bytes, the most is {MAX_ARRAY_BYTES}"
+        if header.size_bytes > MAX_ARRAY_BYTES:
+            message = f"{name!r} has {header.size_bytes} bytes, the most is {MAX_ARRAY_BYTES}"
             raise ValueError(message)
         # One byte more than declared, so that a longer or damaged entry is noticed.
-        content = stream.read(size + 1)
-    if len(content) != size:
-        message = f"{name!r} declares {size} bytes and has {len(content)}"
+        content = stream.read(header.size_bytes + 1)
+    if len(content) != header.size_bytes:
+        message = f"{name!r} should have {header.size_bytes} bytes and has {len(content)}"
         raise ValueError(message)
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if columns_first else "C")
+    return np.frombuffer(content, header.dtype).reshape(header.shape, order=header.order)
 
 
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(stream)
-    message = f"it has version {version} of the array format"
-    raise ValueError(message)
-
-
-def _size_bytes(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> int:
-    if not all(0 <= axis < MAX_AXIS for axis in shape):
-        message = f"no array has the shape {shape}"
-        raise ValueError(message)
-    return math.prod(shape) * dtype.itemsize
+def _read_header(stream: IO[bytes]) -> Header | None:
+    """Return what the array is, or None where it is no array of plain numbers."""
+    prefix = stream.read(8)
+    length_bytes = LENGTH_BYTES.get(prefix)
+    if length_bytes is None:
+        return None
+    length = int.from_bytes(stream.read(length_bytes), "little")
+    if length > MAX_HEADER_BYTES:
+        return None
+    found = HEADER.fullmatch(stream.read(length))
+    if found is None:
+        return None
+    shape = tuple(int(axis) for axis in found["shape"].split(b",") if axis.strip())
+    if any(axis > MAX_ARRAY_BYTES for axis in shape):
+        return None
+    order: Literal["C", "F"] = "F" if found["columns_first"] == b"True" else "C"
+    return Header(shape=shape, order=order, dtype=np.dtype(found["dtype"].decode()))

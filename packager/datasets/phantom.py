@@ -274,10 +274,10 @@ def _speckle(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
 
 
 def _pulse(echoes: Floats, grid: Grid) -> Floats:
-    """Blur (2, n, rows, columns) along the depth by the pulse, keeping the mean power."""
+    """Blur (2, n, rows, columns) along the depth by the pulse."""
     length_mm = PULSE_CYCLES * SOUND_MM_PER_US / FREQUENCY_MHZ / 2
-    taps = _gaussian(np.array(length_mm / grid.cell_mm))
-    return _blur(echoes, taps[:, np.newaxis, np.newaxis], axis=2)
+    taps = _gaussian(np.array([[length_mm / grid.cell_mm]]))
+    return _blur(echoes, taps, axis=2)
 
 
 def _beam(echoes: Floats, grid: Grid) -> Floats:
@@ -288,30 +288,36 @@ def _beam(echoes: Floats, grid: Grid) -> Floats:
 
 
 def _gaussian(width: NDArray[np.floating]) -> Floats:
-    """Return taps (2 * reach + 1, ...) of unit energy from full widths at half maximum."""
+    """Return taps (2 * reach + 1, ...) for full widths at half maximum, in cells."""
     sigma = width / math.sqrt(8 * math.log(2))
     reach = math.ceil(2.5 * float(sigma.max()))
     offsets = np.arange(-reach, reach + 1).reshape(-1, *[1] * width.ndim)
-    taps = np.exp(-0.5 * np.square(offsets / sigma))
-    energy = np.square(taps).sum(axis=0)
-    return np.asarray(taps / np.sqrt(energy), np.float32)
+    return np.asarray(np.exp(-0.5 * np.square(offsets / sigma)), np.float32)
 
 
 def _blur(field: Floats, taps: Floats, *, axis: int) -> Floats:
-    """Convolve along `axis`; beyond the frame the field is mirrored."""
+    """Convolve along `axis` and keep the mean power of what is not correlated."""
+    ones = np.ones((1, 1, *field.shape[2:]), np.float32)
+    # Near the border fewer cells add up; without this the frame would get a dark edge.
+    power = _convolve(ones, np.square(taps), axis=axis)
+    return np.asarray(_convolve(field, taps, axis=axis) * (1 / np.sqrt(power)))
+
+
+def _convolve(field: Floats, taps: Floats, *, axis: int) -> Floats:
+    """Return the sum of the shifted fields, each times its tap; beyond the frame is nothing."""
     reach = len(taps) // 2
     edges = [(0, 0)] * field.ndim
     edges[axis] = (reach, reach)
-    padded = np.moveaxis(np.pad(field, edges, mode="reflect"), axis, -1)
+    padded = np.moveaxis(np.pad(field, edges), axis, -1)
     cells = field.shape[axis]
     shifted = [np.moveaxis(padded[..., k : k + cells], -1, axis) for k in range(len(taps))]
-    blurred = np.multiply(taps[reach], shifted[reach])
-    pair = np.empty_like(blurred)
+    total: Floats = taps[reach] * shifted[reach]
+    pair = np.empty_like(total)
     for offset in range(reach):  # the taps are symmetric
         np.add(shifted[offset], shifted[-1 - offset], out=pair)
         pair *= taps[offset]
-        blurred += pair
-    return blurred
+        total += pair
+    return total
 
 
 def _per_pixel(envelope: Floats, grid: Grid) -> Floats:
