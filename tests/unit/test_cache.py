@@ -102,6 +102,17 @@ def test_moved_cache_still_hits(cache: Cache, program: File, tmp_path: Path) -> 
     assert again.program.path.read_bytes() == b"1234"
 
 
+def test_several_values_at_once_are_an_input(cache: Cache) -> None:
+    @step(version=1)
+    def count(out: Path, settings: tuple[Settings, ...]) -> Cut:
+        (out / "cut.bin").touch()
+        return Cut(program=File.of(out / "cut.bin"), kept_ratio=len(settings))
+
+    cache.run(count, (Settings(keep=1), Settings(keep=2)))
+    cache.run(count, (Settings(keep=1), Settings(keep=3)))
+    assert cache.visits[-1].reason == "inputs.settings[1].keep: 2 -> 3"
+
+
 def test_changed_content_under_the_same_name_runs_again(cache: Cache, program: File) -> None:
     cache.run(shrink, program, Settings(keep=4))
     program.path.write_bytes(b"87654321")

@@ -7,8 +7,8 @@ import pytest
 from packager.artifacts import File
 from packager.built import Built
 from packager.cache import decode, files_of, map_files
-from packager.errors import StorageError
-from packager.publish import publish
+from packager.errors import ConfigError, StorageError
+from packager.publish import publish, read, write_report
 from tests.built_example import BREACHED, READY, example_built
 
 PAGE = "<!doctype html><title>a report</title>"
@@ -108,3 +108,36 @@ def test_folder_that_is_a_file_is_refused(built: Built, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(StorageError, match=r"/out: File exists\. Move what is in the way"):
         publish(built, tmp_path / "out")
+
+
+def test_published_build_can_be_read_again(built: Built, tmp_path: Path) -> None:
+    assert publish(built, tmp_path / "out") == read(tmp_path / "out")
+
+
+def test_report_can_be_written_again(built: Built, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    published = publish(built, out)
+    before = contents(out)
+    (out / "report.html").unlink()
+    assert write_report(published, out) == out / "report.html"
+    assert contents(out) == before
+
+
+def test_folder_without_a_build_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/build.json: cannot be read (No such file or directory). "
+        "`packager build` writes it."
+    )
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"recipe": {}}'])
+def test_build_of_another_version_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "build.json").write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/build.json: was not written by this version of packager. "
+        "Run `packager build` again."
+    )

@@ -94,6 +94,12 @@ def test_refusal_elsewhere_names_that_place(tmp_path: Path) -> None:
     assert str(caught.value) == f"/data/weights.safetensors: Permission denied. {FORBIDDEN}"
 
 
+def test_refusal_of_nothing_by_name_names_the_place(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as caught, storage_errors(tmp_path / "cache"):
+        raise PermissionError(1, "Operation not permitted")
+    assert str(caught.value) == f"{tmp_path}/cache: Operation not permitted. {FORBIDDEN}"
+
+
 def test_other_trouble_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), storage_errors(tmp_path):
         os.stat(tmp_path / "nothing")  # noqa: PTH116

@@ -9,10 +9,13 @@ import pytest
 from safetensors.numpy import load
 
 from packager.artifacts import Runtime
-from packager.bundles import open_bundle
+from packager.bundles import MeasuredRecord, OperatorRecord, ParityRecord, open_bundle
+from packager.cache import files_of
 from packager.contract import decisions, dequantise, prepare, to_device
-from packager.stages.bundle import bundle, golden_samples, model_name
+from packager.distributions import Distribution
+from packager.stages.bundle import Contents, bundle, golden_samples, model_name
 from tests import bundle_example
+from tests.built_example import READY, example_built
 from tests.bundle_example import CONTRACT, INPUT, OUTPUT, MeanSession, write_bundle
 
 
@@ -162,3 +165,47 @@ def test_golden_samples_take_turns_by_label(
 @pytest.mark.parametrize("runtime", Runtime)
 def test_every_runtime_has_a_name_for_its_program(runtime: Runtime) -> None:
     assert model_name(runtime).startswith("model.")
+
+
+def test_contents_are_what_ships_of_a_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = example_built(tmp_path)
+    result = next(r for r in built.targets if r.target.name == READY)
+    software = (Distribution(name="packager", version="0.1.0"),)
+    monkeypatch.setattr("packager.stages.bundle.built_with", lambda _runtime: software)
+    contents = Contents.of(result, built.recipe, built.networks)
+    assert result.converted
+    assert result.parity
+    assert result.measured
+    assert contents == Contents(
+        target=READY,
+        summary=result.target.summary,
+        recipe="breast-phantom",
+        converted=result.converted,
+        evaluation=built.networks.dataset.evaluation,
+        contract=built.networks.contract,
+        parity=ParityRecord(
+            runtime=result.parity.runtime,
+            reference_runtime=built.networks.reference.runtime,
+            origin=built.networks.dataset.origin,
+            simulated=True,
+            pruning=result.parity.pruning,
+            conversion=result.parity.conversion,
+            whole=result.parity.whole,
+            verdicts=result.verdicts,
+        ),
+        measured=MeasuredRecord(
+            program=result.measured,
+            original=built.networks.pruned.before,
+            pruned=built.networks.pruned.after,
+        ),
+        operators=OperatorRecord(
+            operators=result.converted.operators,
+            fallbacks=result.converted.fallbacks,
+            findings=result.findings,
+        ),
+        built_with=software,
+    )
+    # The evidence is for the report: scores of patients' samples do not ship.
+    assert files_of(contents) == [result.converted.program, contents.evaluation]
