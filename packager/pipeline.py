@@ -7,11 +7,12 @@ from pathlib import Path
 from packager import datasets, sources, target, workers
 from packager.built import Built, Failure, Networks, TargetResult
 from packager.cache import Cache
+from packager.converters import Conversion
 from packager.errors import ConfigError, PackagerError, did_you_mean, error_with
 from packager.publish import publish
 from packager.recipe import Recipe
 from packager.stages.bundle import Contents, bundle
-from packager.stages.convert import Conversion, convert
+from packager.stages.convert import convert
 from packager.stages.finetune import Student, finetune
 from packager.stages.lint import lint
 from packager.stages.measure import measure
@@ -143,12 +144,11 @@ def package_for(job: Job) -> TargetResult:
     cache = Cache(job.cache_root, label=device.name)
     result = TargetResult(target=device)
     try:
-        linted = cache.run(lint, networks.original, device.runtime, recipe.convert.rewrites)
+        settings = Conversion.of(device, recipe.convert)
+        linted = cache.run(lint, networks.original, settings)
         result = replace(result, findings=linted.findings)
         require_supported(device.runtime, linted.findings)
-        converted = cache.run(
-            convert, networks.tuned, dataset, contract, Conversion.of(device, recipe.convert)
-        )
+        converted = cache.run(convert, networks.tuned, dataset.calibration, contract, settings)
         result = replace(result, converted=converted)
         parity = cache.run(check_parity, converted, networks.reference, dataset, contract)
         verdicts = judge(parity, recipe.limits)

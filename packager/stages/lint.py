@@ -1,0 +1,14 @@
+"""Say before any work is done what a target will not take."""
+
+from pathlib import Path
+
+from packager.artifacts import Linted, Model
+from packager.cache import step
+from packager.converters import Conversion
+from packager.converters.lint import lint as find
+
+
+@step(version=1)
+def lint(_out: Path, model: Model, settings: Conversion) -> Linted:
+    """Look the model's operators up in the table of what each target lacks."""
+    return Linted(findings=find(model.operators, settings))
