@@ -108,7 +108,7 @@ RULES = (
         runtimes=frozenset({MICRO}),
         operators=_aten("elu", "selu", "celu", "mish", "softplus"),
         problem="needs the operator SELECT, which TensorFlow Lite Micro lacks.",
-        advice="Train with ReLU, LeakyReLU, Hardswish or SiLU.",
+        advice="Train with ReLU, Hardswish or SiLU.",
         blocking=True,
     ),
     Rule(

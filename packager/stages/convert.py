@@ -86,14 +86,13 @@ def _converter_errors(runtime: Runtime) -> Iterator[None]:
             install=f"pip install 'packager[{EXTRAS[runtime]}]'",
         ) from error
     except Exception as error:
-        raise ConversionError(_explain(runtime, str(error) or type(error).__name__)) from error
+        words = str(error).strip() or type(error).__name__
+        raise ConversionError(_explain(runtime, words)) from error
 
 
-def _explain(runtime: Runtime, problem: str) -> str:
-    found = next((match for pattern in CULPRITS if (match := pattern.search(problem))), None)
+def _explain(runtime: Runtime, words: str) -> str:
+    found = next((match for pattern in CULPRITS if (match := pattern.search(words))), None)
     culprit = f" at {found[1]}" if found else ""
-    first = next(line for line in problem.splitlines() if line.strip()).strip()
-    return (
-        f"{runtime}: the converter failed{culprit}: {first} "
-        "Replace that part of the model by simpler operators, or leave this target out."
-    )
+    problem = words.splitlines()[0].rstrip(".")
+    advice = "Replace that part of the model by simpler operators, or leave this target out."
+    return f"{runtime}: the converter failed{culprit}: {problem}. {advice}"
