@@ -305,6 +305,12 @@ def test_encrypted_file_is_refused(archive: Path) -> None:
     assert refusal(archive) == "'model.tflite': is encrypted"
 
 
+def test_archive_of_a_future_kind_is_refused(archive: Path) -> None:
+    # Bytes 6 and 7 of a directory entry are the version of zip that it takes to read it.
+    patch_directory(archive, "model.tflite", 6, b"\x54\x00")
+    assert refusal(archive) == "is no readable bundle: zip file version 8.4"
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_unusual_compression_is_refused(archive: Path, method: int) -> None:
     with zipfile.ZipFile(archive, "a", method) as opened:

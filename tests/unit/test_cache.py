@@ -1,6 +1,6 @@
 import importlib.metadata
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +148,13 @@ def test_changed_tool_runs_again_and_is_named(
     )
     cache.run(shrink, program, Settings(keep=4))
     assert cache.visits[-1].reason == f"tools.pytest: {real('pytest')} -> 99"
+
+
+def test_step_of_a_new_version_runs_again(cache: Cache, program: File) -> None:
+    cache.run(shrink, program, Settings(keep=4))
+    cache.run(replace(shrink, version=2), program, Settings(keep=4))
+    assert CALLS == ["shrink 4", "shrink 4"]
+    assert cache.visits[-1].reason == "version: 1 -> 2"
 
 
 def test_reason_compares_with_the_last_run_of_the_same_target(cache: Cache, program: File) -> None:

@@ -37,6 +37,14 @@ def test_written_file_can_be_read_by_others(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
 
 
+def test_reader_of_the_old_file_reads_all_of_it(tmp_path: Path) -> None:
+    write_whole(tmp_path / "file", b"old")
+    with (tmp_path / "file").open("rb", buffering=0) as reader:
+        write_whole(tmp_path / "file", b"newer")
+        assert reader.read() == b"old"
+    assert (tmp_path / "file").read_bytes() == b"newer"
+
+
 def test_file_is_copied(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"content")
     copy_whole(tmp_path / "source", tmp_path / "out" / "copy")
