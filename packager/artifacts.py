@@ -113,6 +113,17 @@ class Model:
     program: File
     input_shape: tuple[int, ...]
     cost: Cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """The user's network, and where its operators stand in the user's code.
+
+    The two are apart, because a comment in that code moves the lines and must not train
+    the network again.
+    """
+
+    model: Model
     operators: tuple[OperatorUse, ...]
 
 

@@ -9,6 +9,7 @@ from packager.artifacts import (
     Finding,
     Measured,
     Model,
+    OperatorUse,
     Parity,
     Pruned,
     Reference,
@@ -30,12 +31,14 @@ class Networks:
 
     Attributes:
         original: The user's network, trained.
+        operators: Those of the original, with the lines of the user's code.
         training: How it was trained; None where the user brought a trained one.
     """
 
     contract: Contract
     dataset: Dataset
     original: Model
+    operators: tuple[OperatorUse, ...]
     training: Tuned | None
     pruned: Pruned
     tuned: Tuned

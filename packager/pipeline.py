@@ -112,10 +112,10 @@ def prepare_networks(
     contract, compute = recipe.contract.contract(), recipe.compute
     samples = datasets.resolve(recipe.data, data_dir)
     dataset = cache.run(load_samples, samples, contract, compute.seed)
-    given = cache.run(
-        import_model, sources.resolve(recipe.model, recipe.folder), contract, compute.seed
-    )
-    training = recipe.train and cache.run(train, given, dataset, contract, recipe.train, compute)
+    files = sources.resolve(recipe.model, recipe.folder)
+    imported = cache.run(import_model, files, contract, compute.seed)
+    given, table = imported.model, recipe.train
+    training = cache.run(train, given, dataset, contract, table, compute) if table else None
     original = replace(given, program=training.program) if training else given
     # All targets share one pruned network, so its channels must suit every one of them.
     multiple = math.lcm(*(t.kernels.channel_multiple for t in targets))
@@ -126,6 +126,7 @@ def prepare_networks(
         contract=contract,
         dataset=dataset,
         original=original,
+        operators=imported.operators,
         training=training,
         pruned=pruned,
         tuned=tuned,
@@ -145,7 +146,7 @@ def package_for(job: Job) -> TargetResult:
     result = TargetResult(target=device)
     try:
         settings = Conversion.of(device, recipe.convert)
-        linted = cache.run(lint, networks.original, settings)
+        linted = cache.run(lint, networks.operators, settings)
         result = replace(result, findings=linted.findings)
         require_supported(device.runtime, linted.findings)
         converted = cache.run(convert, networks.tuned, dataset.calibration, contract, settings)

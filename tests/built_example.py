@@ -148,10 +148,6 @@ def _networks(recipe: Recipe, reference: Reference) -> Networks:
         program=_named("original.pt2", "3f" * 32, size_bytes=431_872),
         input_shape=(1, SIDE_PX, SIDE_PX),
         cost=before,
-        operators=(
-            OperatorUse(operator="aten.conv2d.default", where="model.py:31", dims=4),
-            OperatorUse(operator="aten.gelu.default", where="model.py:33", dims=4),
-        ),
     )
     slim = _named("tuned.pt2", "90" * 32, size_bytes=214_528)
     return Networks(
@@ -166,6 +162,10 @@ def _networks(recipe: Recipe, reference: Reference) -> Networks:
             simulated=True,
         ),
         original=original,
+        operators=(
+            OperatorUse(operator="aten.conv2d.default", where="model.py:31", dims=4),
+            OperatorUse(operator="aten.gelu.default", where="model.py:33", dims=4),
+        ),
         training=Tuned(program=original.program, history=_history(18, 0.69, 0.1), best_epoch=13),
         pruned=Pruned(
             program=slim,

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from packager.artifacts import Model, ModelFiles
+from packager.artifacts import Imported, Model, ModelFiles
 from packager.cache import step
 from packager.contract import Contract
 
 
 @step(version=1, tools=("torch", "safetensors"))
-def import_model(out: Path, files: ModelFiles, contract: Contract, seed: int) -> Model:
+def import_model(out: Path, files: ModelFiles, contract: Contract, seed: int) -> Imported:
     """Load, check and export the user's network.
 
     Raises:
@@ -27,9 +27,9 @@ def import_model(out: Path, files: ModelFiles, contract: Contract, seed: int) ->
     layers = program.to_module(captured)
     program.require_finite(layers)
     program.require_outputs(layers, contract.input_shape, contract.outputs)
-    return Model(
+    model = Model(
         program=program.save(layers, out / "model.pt2", contract.input_shape),
         input_shape=contract.input_shape,
         cost=program.cost(layers, contract.input_shape),
-        operators=operators,
     )
+    return Imported(model=model, operators=operators)

@@ -128,7 +128,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         program=saved(centred(seeded(Residual)), folder / "original.pt2"),
         input_shape=CONTRACT.input_shape,
         cost=cost,
-        operators=(),
     )
     network = slightly_changed(centred(seeded(Residual)))
     tuned = Tuned(program=saved(network, folder / "tuned.pt2"), history=(), best_epoch=0)

@@ -28,7 +28,6 @@ def model_of(kind: type[nn.Module], folder: Path) -> Model:
         program=program.save(network, folder / "model.pt2", shape),
         input_shape=shape,
         cost=program.cost(network, shape),
-        operators=(),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from packager import program, sources
 from packager.artifacts import Model
-from packager.cache import Cache
+from packager.cache import Cache, by_content
 from packager.contract import Activation, Contract
 from packager.errors import ConfigError, ExportError, ModelError
 from packager.recipe import ModelSource
@@ -44,7 +44,7 @@ def create():
 
 def bring_in(folder: Path, source: ModelSource, contract: Contract = CONTRACT) -> Model:
     files = sources.resolve(source, folder)
-    return Cache(folder / "cache").run(import_model, files, contract, 0)
+    return Cache(folder / "cache").run(import_model, files, contract, 0).model
 
 
 def write(folder: Path, code: str) -> ModelSource:
@@ -227,3 +227,13 @@ def test_missing_checkpoint_suggests_its_neighbour(tmp_path: Path) -> None:
     source = write(tmp_path, GOOD).model_copy(update={"checkpoint": tmp_path / "weight.pt"})
     with pytest.raises(ModelError, match=r"Did you mean 'weights\.pt'\?"):
         bring_in(tmp_path, source)
+
+
+def test_comment_in_the_code_moves_the_lines_and_nothing_else(tmp_path: Path) -> None:
+    """What is trained and pruned does not depend on where a line stands."""
+    source, cache = write(tmp_path, GOOD), Cache(tmp_path / "cache")
+    before = cache.run(import_model, sources.resolve(source, tmp_path), CONTRACT, 0)
+    write(tmp_path, "# a comment\n" + GOOD)
+    after = cache.run(import_model, sources.resolve(source, tmp_path), CONTRACT, 0)
+    assert [use.where for use in before.operators] != [use.where for use in after.operators]
+    assert by_content(before.model) == by_content(after.model)

@@ -79,7 +79,6 @@ def model(tmp_path: Path) -> Model:
         program=program.save(network, tmp_path / "m.pt2", (1, 8, 8)),
         input_shape=(1, 8, 8),
         cost=program.cost(network, (1, 8, 8)),
-        operators=(),
     )
 
 
