@@ -100,11 +100,18 @@ def _fetch(published: Published) -> File:
     # It would write a line to stderr for each file.
     pooch.get_logger().setLevel(logging.WARNING)
     folder = Path(pooch.os_cache("packager"))
+    # Read at once: a refusal that is left unread would keep its connection open.
+    download = pooch.HTTPDownloader(stream=False)
     try:
-        with storage_errors(folder), track(f"fetch {published.file}", 1):
+        with storage_errors(folder), track(f"fetch {published.file}", 1) as advance:
             path = pooch.retrieve(
-                _url(published), published.digest, fname=published.file, path=folder
+                _url(published),
+                published.digest,
+                fname=published.file,
+                path=folder,
+                downloader=download,
             )
+            advance("")
     except ValueError:
         problem = f"what {_url(published)} sent is not the published file, by its digest."
         raise DataError(published.file, f"{problem} {_download_remedy(published)}") from None

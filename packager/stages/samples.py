@@ -113,7 +113,7 @@ def _require_disjoint(splits: Mapping[Split, Labelled]) -> None:
         )
         if shared:
             first = f"first: {one}[{shared[0][0]}] = {other}[{shared[0][1]}]"
-            overlaps.append(f"{one} and {other} share {len(shared)} frames ({first})")
+            overlaps.append(f"samples in both {one} and {other}: {len(shared)} ({first})")
     if overlaps:
         remedy = "Each sample has one use: remove it from all splits but one."
         raise DataError("data", f"{'; '.join(overlaps)}. {remedy}")

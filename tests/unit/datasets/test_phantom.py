@@ -11,6 +11,8 @@ from packager.datasets.splits import Split, fingerprints
 from packager.errors import DataError
 from packager.recipe import PhantomData
 
+Frames = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
 DATA = PhantomData(
     source="phantom",
     finetune_samples=20,
@@ -31,8 +33,13 @@ def contract(*shape: int, labels: tuple[str, ...] = ("cyst", "solid")) -> Contra
     )
 
 
-def frames_of(samples: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def frames_of(samples: int, seed: int) -> Frames:
     return simulate(samples, height_px=48, width_px=48, rng=np.random.default_rng(seed))
+
+
+@pytest.fixture(scope="module")
+def many() -> Frames:
+    return frames_of(400, 0)
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
@@ -60,8 +67,8 @@ def test_both_kinds_are_equally_frequent_and_in_no_order(samples: int) -> None:
         assert 5 < np.count_nonzero(np.diff(labels)) < samples - 5
 
 
-def test_gray_levels_use_the_range_without_sticking_to_its_ends() -> None:
-    frames = frames_of(200, 0)[0]
+def test_gray_levels_use_the_range_without_sticking_to_its_ends(many: Frames) -> None:
+    frames = many[0]
     assert 80 < frames.mean() < 150
     assert np.mean(frames == 255) < 0.01
     # Fluid is black; it fills about a tenth of the half of the frames that have a cyst.
@@ -171,8 +178,8 @@ def width_mm(profile: NDArray[np.float32], grid: Grid) -> float:
     return int(np.count_nonzero(profile >= profile.max() / 2)) * grid.cell_mm
 
 
-def test_tissue_behind_a_cyst_is_brighter_and_behind_a_solid_lesion_darker() -> None:
-    frames, labels = frames_of(400, 0)
+def test_tissue_behind_a_cyst_is_brighter_and_behind_a_solid_lesion_darker(many: Frames) -> None:
+    frames, labels = many
     behind = [brightness_behind(frame.astype(np.float64)) for frame in frames]
     cysts = [level for level, label in zip(behind, labels, strict=True) if label == 0]
     solids = [level for level, label in zip(behind, labels, strict=True) if label == 1]
@@ -189,8 +196,8 @@ def brightness_behind(frame: NDArray[np.float64]) -> float:
     return float(lowest[:, column - 3 : column + 4].mean() - lowest.mean())
 
 
-def test_cyst_is_darker_than_a_solid_lesion_and_both_than_the_tissue() -> None:
-    frames, labels = frames_of(400, 0)
+def test_cyst_is_darker_than_a_solid_lesion_and_both_than_the_tissue(many: Frames) -> None:
+    frames, labels = many
     darkest = np.sort(frames.reshape(400, -1).astype(np.float64), axis=1)[:, :60].mean(axis=1)
     typical = np.median(frames, axis=(1, 2))
     contrast = typical - darkest
@@ -205,8 +212,8 @@ def test_kinds_overlap_so_that_some_frames_stay_in_doubt() -> None:
         assert max(low) < min(high), name
 
 
-def test_brightness_alone_does_not_tell_the_kinds_apart() -> None:
-    frames, labels = frames_of(400, 0)
+def test_brightness_alone_does_not_tell_the_kinds_apart(many: Frames) -> None:
+    frames, labels = many
     mean = frames.mean(axis=(1, 2))
     best = max(np.mean((mean > cut) == labels) for cut in np.unique(mean))
     assert max(best, 1 - best) < 0.70
