@@ -3,14 +3,16 @@
 import contextlib
 import ctypes
 import multiprocessing
+import multiprocessing.process
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
+from packager import progress
 from packager.errors import ConversionError
 
 J = TypeVar("J")
@@ -20,7 +22,9 @@ PR_SET_PDEATHSIG = 1
 
 
 def run(work: Callable[[J], R], jobs: Sequence[J], *, log: Path) -> list[R]:
-    """Return `work(job)` for each job, in order.
+    """Return `work(job)` for each job, in order; count each one that is done as progress.
+
+    Ctrl-C ends the workers at once.
 
     Args:
         work: A function of a module, so that a worker can import it.
@@ -35,13 +39,33 @@ def run(work: Callable[[J], R], jobs: Sequence[J], *, log: Path) -> list[R]:
     count = min(len(jobs), os.cpu_count() or 1)
     # Spawned, not forked: a fork of a process that runs threads of PyTorch can hang.
     spawn = multiprocessing.get_context("spawn")
-    parent = os.getpid()
+    others = set(multiprocessing.active_children())
     try:
-        with ProcessPoolExecutor(count, spawn, _start_worker, (log, parent)) as executor:
-            return list(executor.map(work, jobs))
+        with (
+            progress.track("targets", len(jobs)) as advance,
+            ProcessPoolExecutor(count, spawn, _start_worker, (log, os.getpid())) as executor,
+            _ended_by_ctrl_c(others),
+        ):
+            return [_counted(result, advance) for result in executor.map(work, jobs)]
     except BrokenProcessPool:
         message = f"A worker process was killed, most likely for want of memory. See {log}."
         raise ConversionError(message) from None
+
+
+def _counted(result: R, advance: Callable[[str], None]) -> R:
+    advance("")
+    return result
+
+
+@contextlib.contextmanager
+def _ended_by_ctrl_c(others: set[multiprocessing.process.BaseProcess]) -> Iterator[None]:
+    """End the workers on Ctrl-C, before the pool waits for what they have begun."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
 
 
 def _start_worker(log: Path, parent: int) -> None:

@@ -57,21 +57,23 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._notes: dict[str, str] = {}
+        self._totals: dict[str, int] = {}
+        self._notes: dict[str, list[str]] = {}
 
     def start(self, task: str, total: int) -> None:
         """Print that a task of `total` units starts."""
-        self._notes[task] = ""
+        self._totals[task], self._notes[task] = total, []
         self._console.print(f"{task}: up to {total}")
 
     def advance(self, task: str, note: str) -> None:
         """Keep the note for the last line."""
-        self._notes[task] = note
+        self._notes[task].append(note)
 
     def finish(self, task: str) -> None:
-        """Print that the task has ended, with its last note."""
-        note = self._notes.pop(task)
-        self._console.print(f"{task}: finished{', ' + note if note else ''}")
+        """Print how far the task came, with its last note."""
+        notes = self._notes.pop(task)
+        last = f", {notes[-1]}" if notes and notes[-1] else ""
+        self._console.print(f"{task}: {len(notes)} of {self._totals.pop(task)}{last}")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -285,7 +286,7 @@ MISTAKES: list[tuple[Mistake, int, str]] = [
         same_frames_twice,
         DataError.exit_code,
         (
-            "data: finetune and evaluation share 8 frames (first: finetune[0] = evaluation[0]). "
+            "data: samples in both finetune and evaluation: 8 (first: finetune[0] = evaluation[0]). "
             "Each sample has one use: remove it from all splits but one."
         ),
     ),
@@ -341,41 +342,53 @@ def test_a_disk_that_takes_no_more_is_a_message_and_leaves_no_part(project: Proj
     assert half_written(project.folder) == []
 
 
-def interrupted_when(project: Project, started: Callable[[str], bool]) -> tuple[int, str]:
-    """Press Ctrl-C once a line on stderr says that the work has `started`.
+def interrupted_during(step: str, project: Project) -> tuple[int, list[str]]:
+    """Press Ctrl-C while a step is under way.
 
     Returns:
-        The exit code, and all that was printed to stderr.
+        The exit code, and the lines that were printed to stderr.
     """
-    command = [sys.executable, "-m", "packager", *project.command]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if started(line):
-            break
+    log = project.folder / "stderr.log"
+    with log.open("w") as stream:
+        command = [sys.executable, "-m", "packager", *project.command]
+        process = subprocess.Popen(command, stderr=stream, start_new_session=True)
+    deadline = time.monotonic() + TIMEOUT_S
+    while not list((project.folder / "cache").glob(f"*{step}-*.work")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
     # A terminal sends it to all processes that the command started.
     os.killpg(process.pid, signal.SIGINT)
-    _, rest = process.communicate(timeout=TIMEOUT_S)
-    return process.returncode, "".join(lines) + rest
+    process.wait(TIMEOUT_S)
+    while is_alive(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process.returncode, log.read_text().splitlines()
 
 
-def test_ctrl_c_while_a_network_learns_is_one_line_and_leaves_no_process(
-    project: Project,
+def is_alive(group: int) -> bool:
+    """Tell whether a process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("step", ["finetune", "convert"])
+def test_ctrl_c_is_one_line_and_leaves_no_process_and_no_half_of_a_result(
+    step: str, project: Project
 ) -> None:
-    project.edit(
-        "packager.toml", "epochs = 1\npatience_epochs = 1", "epochs = 9999\npatience_epochs = 9999"
-    )
-    code, printed = interrupted_when(project, lambda line: line.startswith("fine-tune"))
+    if step == "finetune":
+        for key in ("epochs", "patience_epochs"):
+            project.edit("packager.toml", f"\n{key} = 1\n", f"\n{key} = 9999\n")
+    code, lines = interrupted_during(step, project)
     assert code == cli.INTERRUPTED
-    assert printed.splitlines() == [
-        "fine-tune: up to 9999",
-        printed.splitlines()[1],
-        "error: stopped. Finished steps are kept; run the same command to go on.",
+    tasks = ("fine-tune: ", "targets: ")
+    assert [line for line in lines if not line.startswith(tasks)] == [
+        "error: stopped. Finished steps are kept; run the same command to go on."
     ]
     assert not (project.folder / "out").exists()
-    assert half_written(project.folder) == []
 
 
 def test_a_reader_that_has_left_is_no_error() -> None:

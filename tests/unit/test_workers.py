@@ -1,5 +1,7 @@
+import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,27 @@ def test_killed_worker_is_an_error_that_says_so(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"A worker process was killed, most likely for want of memory. See {log}."
     )
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def test_ctrl_c_ends_the_workers_at_once_and_nothing_else(tmp_path: Path) -> None:
+    def press_ctrl_c(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, press_ctrl_c)
+    bystander = multiprocessing.get_context("spawn").Process(target=sleep, args=(60,))
+    bystander.start()
+    signal.setitimer(signal.ITIMER_REAL, 2)  # by then a worker has started
+    begin = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            workers.run(sleep, [60.0], log=tmp_path / "converters.log")
+        assert time.monotonic() - begin < 20  # the pool would wait for 60
+        assert multiprocessing.active_children() == [bystander]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        bystander.kill()
+        bystander.join()

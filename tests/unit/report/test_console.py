@@ -346,9 +346,9 @@ def test_without_a_terminal_a_task_is_one_line_when_it_starts_and_one_when_it_en
     assert captured.out == ""
     assert captured.err.splitlines() == [
         "fine-tune: up to 3",
-        "fine-tune: finished, loss 0.4",
+        "fine-tune: 2 of 3, loss 0.4",
         "prune: up to 1",
-        "prune: finished",
+        "prune: 0 of 1",
     ]
 
 
