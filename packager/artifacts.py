@@ -316,7 +316,9 @@ class Parity:
 
     Attributes:
         runtime: What ran the converted program, such as `LiteRT 2.3.0 on x86_64`.
-        scores: An `.npz` as in `Reference`, and `converted`, float32 (n, classes).
+        scores: An `.npz` as in `Reference`, and `converted`, float32 (n, classes); `shown`,
+            int64 (k,), the samples whose probabilities moved most, changed decisions first;
+            and `frames`, the raw frames of these (k, ...).
         pruning: original -> pruned and tuned, both float32 in PyTorch.
         conversion: pruned and tuned -> converted.
         whole: original -> converted: what the user of the device meets.

@@ -5,6 +5,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import assert_never
 
 import numpy as np
@@ -35,6 +36,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 DEFLATE_LEVEL = 9
 PLAIN_FILE = 0o100644 << 16
 UNIX = 3
+LINE_WIDTH = 88
 
 
 SIMULATED = "\nThese samples are simulated: they prove the conversion, and nothing about patients."
@@ -45,8 +47,8 @@ README_TEXT = """\
 
 The program decides as the original does on {agreement} of {samples} evaluation samples,
 run by {runtime}.
-Samples: {origin}{simulated}
-Program: {flash_bytes:,} bytes. {memory}
+{samples_from}{simulated}
+{costs}
 
 What is inside
   {model}
@@ -258,10 +260,10 @@ def _write_zip(path: Path, files: dict[str, bytes]) -> None:
 
 def _readme(contents: Contents) -> str:
     whole, measured = contents.parity.whole, contents.measured.program
-    if measured.ram_bytes is None:
-        memory = f"Working memory: {measured.ram_source}."
-    else:
-        memory = f"Working memory: {measured.ram_bytes:,} bytes ({measured.ram_source})."
+    memory = measured.ram_source
+    if measured.ram_bytes is not None:
+        memory = f"{measured.ram_bytes:,} bytes ({measured.ram_source})"
+    costs = f"Program: {measured.flash_bytes:,} bytes. Working memory: {memory}."
     return README_TEXT.format(
         recipe=contents.recipe,
         target=contents.target,
@@ -270,9 +272,8 @@ def _readme(contents: Contents) -> str:
         agreement=f"{whole.agreement.estimate:.1%}",
         samples=whole.samples,
         runtime=contents.parity.runtime,
-        origin=contents.parity.origin,
+        samples_from=fill(f"Samples: {contents.parity.origin}", LINE_WIDTH),
         simulated=SIMULATED if contents.parity.simulated else "",
-        flash_bytes=measured.flash_bytes,
-        memory=memory,
+        costs=fill(costs, LINE_WIDTH),
         labels=", ".join(contents.contract.labels),
     )
