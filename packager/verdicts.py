@@ -131,7 +131,7 @@ def require_no_fallback(target: str, converted: Converted, allowed: tuple[str, .
         named = ", ".join(repr(f.operator) for f in refused)
         message = (
             f"{target}: {first.operator} ({first.count}x) runs outside the fast path: "
-            f"{first.reason}. Change the model, or add {named} to limits.allowed_fallbacks."
+            f"{first.reason.rstrip('.')}. Change the model, or add {named} to limits.allowed_fallbacks."
         )
         raise FallbackError(message)
 

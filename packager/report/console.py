@@ -251,7 +251,9 @@ def print_bundle(bundle: "OpenedBundle") -> None:
             (file.name, f"{file.size_bytes:>9,} bytes  sha256 {file.sha256}")
             for file in manifest.files
         ],
-        "built with": [(tool.name, tool.version) for tool in manifest.built_with],
+        "built with": [
+            ("software", f"{len(manifest.built_with)} packages, by exact version in the manifest")
+        ],
     }
     for title, rows in sections.items():
         _print_section(title, rows)

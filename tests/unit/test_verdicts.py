@@ -207,7 +207,7 @@ def converted(*fallbacks: Fallback) -> Converted:
     )
 
 
-MEAN = Fallback(operator="aten.mean.dim", count=2, reason="the mean is over channels")
+MEAN = Fallback(operator="aten.mean.dim", count=2, reason="the mean is over channels.")
 GELU = Fallback(operator="aten.gelu.default", count=1, reason="XNNPACK has none")
 
 

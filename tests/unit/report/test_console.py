@@ -302,7 +302,7 @@ def test_a_bundle_is_shown_section_by_section(
         f"model.pte 60,944 bytes sha256 {'e5' * 32}",
         "",
         "built with",
-        "torch 2.13.0",
+        "software 1 packages, by exact version in the manifest",
     ]
 
 
