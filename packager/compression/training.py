@@ -20,8 +20,8 @@ from packager.recipe import Augmentation, Compute, Device, FinetuneTable, TrainT
 SHIFT_RATIO = 0.07
 EVALUATION_BATCH = 256
 
-# (outputs, inputs, labels) -> mean loss of the batch
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+# (network, inputs, labels) -> mean loss of the batch
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,9 @@ def read_lesson(task: str, dataset: Dataset, contract: Contract, device: Device)
         task=task,
         samples=read_split(dataset.finetune, contract, device),
         validation=read_split(dataset.validation, contract, device),
-        loss=lambda outputs, _inputs, labels: label_loss(outputs, labels, contract.activation),
+        loss=lambda network, inputs, labels: label_loss(
+            network(inputs), labels, contract.activation
+        ),
         activation=contract.activation,
     )
 
@@ -136,7 +138,7 @@ def _passes(
         for start in starts:
             batch = order[start : start + settings.batch_size]
             inputs = augment(lesson.samples.inputs[batch], settings.augmentation)
-            loss = lesson.loss(network(inputs), inputs, lesson.samples.labels[batch])
+            loss = lesson.loss(network, inputs, lesson.samples.labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -150,15 +152,19 @@ def _passes(
 
 def _evaluate(network: nn.Module, lesson: Lesson, train_loss: float) -> Epoch:
     network.eval()
-    split = lesson.validation
+    split, count = lesson.validation, len(lesson.validation.labels)
+    error, hits = 0.0, 0
     with torch.no_grad():
-        outputs = torch.cat([network(b) for b in torch.split(split.inputs, EVALUATION_BATCH)])
-        loss = lesson.loss(outputs, split.inputs, split.labels)
-    decided = class_logits(outputs, lesson.activation).argmax(dim=1)
+        for start in range(0, count, EVALUATION_BATCH):
+            inputs = split.inputs[start : start + EVALUATION_BATCH]
+            labels = split.labels[start : start + EVALUATION_BATCH]
+            decided = class_logits(network(inputs), lesson.activation).argmax(dim=1)
+            error += float(lesson.loss(network, inputs, labels)) * len(labels)
+            hits += int((decided == labels).sum())
     return Epoch(
         train_loss_error=train_loss,
-        validation_loss_error=float(loss),
-        validation_accuracy_score=float((decided == split.labels).float().mean()),
+        validation_loss_error=error / count,
+        validation_accuracy_score=hits / count,
     )
 
 

@@ -41,7 +41,7 @@ def finetune(
     lesson = training.read_lesson("fine-tune", dataset, contract, compute.device)
     if settings.distillation is Distillation.TEACHER:
         teacher = program.load(student.teacher.program).to(compute.device.value)
-        lesson = replace(lesson, loss=distill.teacher_loss(teacher, contract.activation))
+        lesson = replace(lesson, loss=distill.teacher_loss(teacher))
     pruned = student.pruned
     sparse = pruned.after.sparsity_ratio > pruned.before.sparsity_ratio
     if sparse:

@@ -152,16 +152,27 @@ def test_fine_tuning_keeps_the_zeros_of_unstructured_pruning(
     assert program.cost(program.load(tuned.program), (1, 8, 8)).sparsity_ratio == 0.5
 
 
-def test_loss_of_the_teacher_itself_is_its_share_of_the_labels() -> None:
-    teacher = small().eval()
-    inputs = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(8) % 2
+def test_teacher_finds_no_fault_with_itself_and_some_with_another() -> None:
+    teacher, other = small().eval(), small().eval()
     with torch.no_grad():
-        outputs = teacher(inputs)
-        loss = distill.teacher_loss(teacher, Activation.SOFTMAX)(outputs, inputs, labels)
-        plain = training.label_loss(outputs, labels, Activation.SOFTMAX)
-    # The divergence from oneself is zero up to float32 rounding.
-    assert math.isclose(float(loss), distill.LABEL_SHARE * float(plain), abs_tol=1e-5)
+        other.get_parameter("5.bias").add_(2.0)
+    inputs = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    loss = distill.teacher_loss(teacher)
+    labels = torch.zeros(8, dtype=torch.int64)
+    with torch.no_grad():
+        assert float(loss(teacher, inputs, labels)) == 0.0
+        # Each logit is off by two, up to float32 rounding.
+        assert math.isclose(float(loss(other, inputs, labels)), 4.0, rel_tol=1e-5)
+
+
+def test_blended_samples_lie_between_two() -> None:
+    torch.manual_seed(0)
+    blended = distill.blend(torch.arange(16.0).reshape(16, 1, 1, 1).expand(16, 1, 2, 2))
+    assert blended.shape == (16, 1, 2, 2)
+    assert bool((blended >= 0).all())
+    assert bool((blended <= 15).all())
+    assert len(blended[:, 0, 0, 0].unique()) == 16
+    assert torch.equal(blended[:, 0, 0, 0], blended[:, 0, 1, 1])
 
 
 def test_sigmoid_and_softmax_agree_on_two_labels() -> None:
@@ -204,7 +215,7 @@ def test_diverging_training_is_one_readable_error() -> None:
         task="train",
         samples=split,
         validation=split,
-        loss=lambda outputs, _inputs, _labels: (outputs * float("inf")).sum(),
+        loss=lambda network, inputs, _labels: (network(inputs) * float("inf")).sum(),
         activation=Activation.SOFTMAX,
     )
     with pytest.raises(ModelError, match="the loss is no longer a number"):
