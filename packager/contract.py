@@ -122,7 +122,8 @@ def probabilities(logits: NDArray[np.float32], activation: Activation) -> NDArra
     """Return the probability of each label, (n, labels), from logits (n, outputs)."""
     logits64 = logits.astype(np.float64)
     if activation is Activation.SIGMOID:
-        positive = 1.0 / (1.0 + np.exp(-logits64[:, 0]))
+        # Not 1 / (1 + exp(-x)), which overflows for large negative logits.
+        positive = np.exp(-np.logaddexp(0.0, -logits64[:, 0]))
         return np.stack([1.0 - positive, positive], axis=1)
     shifted = np.exp(logits64 - logits64.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

@@ -32,7 +32,7 @@ def load_samples(out: Path, samples: Samples, contract: Contract, seed: int) -> 
         _require_fitting(split, labelled, contract)
     _require_one_type(loaded.splits)
     for split in LEARNED_OR_JUDGED:
-        _require_two_labels(split, loaded.splits[split].labels, contract)
+        _require_every_label(split, loaded.splits[split].labels, contract)
     _require_disjoint(loaded.splits)
     files = {split: arrays.write(out / f"{split}.npz", loaded.splits[split]) for split in Split}
     return Dataset(
@@ -95,12 +95,14 @@ def _require_one_type(splits: Mapping[Split, Labelled]) -> None:
             raise DataError(f"data.{split}", f"{problem} Save all splits in the same type.")
 
 
-def _require_two_labels(split: Split, labels: NDArray[np.int64], contract: Contract) -> None:
+def _require_every_label(split: Split, labels: NDArray[np.int64], contract: Contract) -> None:
+    """Check that a split shows every label: what is absent can be neither learned nor judged."""
     present = np.unique(labels)
-    if len(present) < 2:
-        missing = [repr(name) for i, name in enumerate(contract.labels) if i not in present]
-        problem = f"all samples are {contract.labels[present[0]]!r}; there is no"
-        raise DataError(f"data.{split}", f"{problem} {' and no '.join(missing)}. Add some.")
+    missing = [repr(name) for i, name in enumerate(contract.labels) if i not in present]
+    if missing:
+        only = f"all samples are {contract.labels[present[0]]!r}; " if len(present) == 1 else ""
+        problem = f"{only}there is no {' and no '.join(missing)}. Add some."
+        raise DataError(f"data.{split}", problem)
 
 
 def _require_disjoint(splits: Mapping[Split, Labelled]) -> None:

@@ -45,7 +45,7 @@ def data(tmp_path: Path) -> ArrayData:
     )
 
 
-def save(path: Path, frames: NDArray[np.generic], labels: object = (0, 1, 0, 1, 0, 1)) -> None:
+def save(path: Path, frames: NDArray[np.generic], labels: object = (0, 1, 2, 0, 1, 2)) -> None:
     np.savez(path, frames=frames, labels=np.asarray(labels))
 
 
@@ -67,7 +67,7 @@ def test_each_split_is_written_as_it_came(data: ArrayData, cache: Cache) -> None
     for file, frames in zip(written, ALL_FRAMES, strict=True):
         read = arrays.read(file.path, ("frames", "labels"))
         np.testing.assert_array_equal(read["frames"], frames)
-        assert read["labels"].tolist() == [0, 1, 0, 1, 0, 1]
+        assert read["labels"].tolist() == [0, 1, 2, 0, 1, 2]
         assert read["labels"].dtype.name == "int64"
     assert (dataset.origin, dataset.simulated) == ("drawn for a test", True)
 
@@ -163,6 +163,15 @@ def test_one_label_only_is_refused_where_it_would_teach_or_judge_nothing(
     assert refusal(data, cache) == (
         f"data.{split}: all samples are 'solid'; there is no 'cyst' and no 'fat'. Add some."
     )
+
+
+@pytest.mark.parametrize("split", ["finetune", "evaluation"])
+def test_missing_label_is_refused_before_anything_is_trained(
+    data: ArrayData, cache: Cache, split: str
+) -> None:
+    path: Path = getattr(data, split)
+    save(path, ALL_FRAMES[list(Split).index(Split(split))], [0, 1] * 3)
+    assert refusal(data, cache) == f"data.{split}: there is no 'fat'. Add some."
 
 
 def test_one_label_only_may_stand_for_calibration(data: ArrayData, cache: Cache) -> None:
