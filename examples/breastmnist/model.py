@@ -1,4 +1,4 @@
-"""A small residual network for 28 x 28 gray frames: 77,000 parameters, 5 million MACs."""
+"""A small residual network for 28 x 28 gray frames: 77,000 parameters, 9.5 million MACs."""
 
 from torch import Tensor, nn
 

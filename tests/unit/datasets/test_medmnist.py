@@ -147,17 +147,18 @@ def test_repeats_are_left_out_of_train_and_val_and_reported(
     frames[5] = frames[2]  # within train
     frames[7] = frames[16]  # train and val
     frames[[9, 17]] = frames[20]  # train, val and test
+    frames[11] = frames[23]  # train and test
     frames[22] = frames[21]  # within test, which stays as it is
     file = publish(tmp_path / "breastmnist.npz", monkeypatch, frames)
     loaded = medmnist.load(BREAST, file, CONTRACT, 0)
     assert loaded.origin == (
         f"{PUBLISHED[BREAST.source].origin} "
-        "Left out of train, as repeats of another sample: 3 (5, 7, 9). "
+        "Left out of train, as repeats of another sample: 4 (5, 7, 9, 11). "
         "Left out of val, as repeats of another sample: 1 (1)."
     )
     np.testing.assert_array_equal(loaded.splits[Split.EVALUATION].frames, frames[20:])
     np.testing.assert_array_equal(loaded.splits[Split.VALIDATION].frames, frames[[16, 18, 19]])
-    assert len(loaded.splits[Split.FINETUNE].labels) == 10
+    assert len(loaded.splits[Split.FINETUNE].labels) == 16 - 4 - 3
 
 
 def test_long_lists_of_repeats_are_cut_short(

@@ -87,6 +87,13 @@ def test_splits_are_of_the_size_in_the_recipe_and_share_no_frame() -> None:
     assert len(set(digests)) == 39
 
 
+def test_splits_of_one_size_are_not_the_same_frames() -> None:
+    five = {f"{split}_samples": 5 for split in Split}
+    loaded = phantom.load(DATA.model_copy(update=five), contract(1, 32, 32), 0)
+    digests = [key for samples in loaded.splits.values() for key in fingerprints(samples.frames)]
+    assert len(set(digests)) == 20
+
+
 def test_data_set_says_that_it_is_simulated() -> None:
     loaded = phantom.load(DATA, contract(1, 32, 32), 0)
     assert loaded.simulated
