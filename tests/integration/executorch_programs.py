@@ -3,8 +3,8 @@
 import json
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +95,39 @@ XNNPACK_NAMES = {
     "XNNGlobalAvgPooling2d": "aten.mean.dim",
     "XNNSoftmax": "aten._softmax.default",
 }
-XNNPACK_TYPES = {"xnn_datatype_qint8": "int8", "xnn_datatype_fp32": "float32"}
+XNNPACK_TYPES = {
+    "xnn_datatype_fp32": "float32",
+    "xnn_datatype_qcint8": "int8, one scale for each channel",
+    "xnn_datatype_qint8": "int8",
+}
 
 
-def delegate_graphs(content: bytes) -> Iterator[str]:
+@dataclass(frozen=True)
+class Shipped:
+    """An operator as XNNPACK is told of it; `weight` is empty where it has none."""
+
+    operator: str
+    output: str
+    weight: str
+
+
+def shipped_operators(content: bytes) -> list[Shipped]:
+    """Return what XNNPACK computes, read back from a program's bytes."""
+    shipped = []
+    for text in _delegate_graphs(content):
+        graph = json.loads(text.replace(": inf", ": Infinity").replace(": -inf", ": -Infinity"))
+        values = [value["xvalue_union"] for value in graph["xvalues"]]
+        tensors = [value.get("tensor_value", value) for value in values]
+        types = {t["id_out"]: XNNPACK_TYPES.get(t["datatype"], "") for t in tensors}
+        for node in graph["xnodes"]:
+            name, union = XNNPACK_NAMES.get(node["xnode_union_type"]), node["xnode_union"]
+            if name is not None:
+                output, weight = types[union["output_id"]], types.get(union.get("filter_id"), "")
+                shipped.append(Shipped(name, output, weight))
+    return shipped
+
+
+def _delegate_graphs(content: bytes) -> Iterator[str]:
     """Yield each XNNPACK graph of a program as JSON."""
     schema = Path(next(iter(serialization.__path__))) / "schema.fbs"
     index = 0
@@ -111,17 +140,3 @@ def delegate_graphs(content: bytes) -> Iterator[str]:
             _flatc_decompile(folder, str(schema), str(binary), ["--raw-binary", "--strict-json"])
             yield binary.with_suffix(".json").read_text()
         index += 1
-
-
-def shipped_operators(content: bytes) -> Counter[tuple[str, str]]:
-    counts: Counter[tuple[str, str]] = Counter()
-    for text in delegate_graphs(content):
-        graph = json.loads(text.replace(": inf", ": Infinity").replace(": -inf", ": -Infinity"))
-        values = [value["xvalue_union"] for value in graph["xvalues"]]
-        tensors = [value.get("tensor_value", value) for value in values]
-        types = {tensor["id_out"]: tensor["datatype"] for tensor in tensors}
-        for node in graph["xnodes"]:
-            name = XNNPACK_NAMES.get(node["xnode_union_type"])
-            if name is not None:
-                counts[name, XNNPACK_TYPES[types[node["xnode_union"]["output_id"]]]] += 1
-    return counts
