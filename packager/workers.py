@@ -69,7 +69,9 @@ def _ended_by_ctrl_c(others: set[multiprocessing.process.BaseProcess]) -> Iterat
 
 
 def _start_worker(log: Path, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Ignored where a shell runs the build in the background: then so it stays.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     with contextlib.suppress(OSError, AttributeError):  # Linux only; elsewhere the pool ends it
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -350,7 +350,9 @@ def interrupted_during(step: str, project: Project) -> tuple[int, list[str]]:
     """
     log = project.folder / "stderr.log"
     with log.open("w") as stream:
-        command = [sys.executable, "-m", "packager", *project.command]
+        # The tests may run where a shell has the signal ignored, as in the background.
+        heard = ["env", "--default-signal=INT", sys.executable, "-m", "packager"]
+        command = [*heard, *project.command]
         process = subprocess.Popen(command, stderr=stream, start_new_session=True)
     deadline = time.monotonic() + TIMEOUT_S
     while not list((project.folder / "cache").glob(f"*{step}-*.work")):
