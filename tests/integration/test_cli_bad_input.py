@@ -353,7 +353,9 @@ def interrupted_during(step: str, project: Project) -> tuple[int, list[str]]:
         # The tests may run where a shell has the signal ignored, as in the background.
         heard = ["env", "--default-signal=INT", sys.executable, "-m", "packager"]
         command = [*heard, *project.command]
-        process = subprocess.Popen(command, stderr=stream, start_new_session=True)
+        # Where the tests run in the background, their children would ignore Ctrl-C.
+        attentive = ["env", "--default-signal=INT", *command]
+        process = subprocess.Popen(attentive, stderr=stream, start_new_session=True)
     deadline = time.monotonic() + TIMEOUT_S
     while not list((project.folder / "cache").glob(f"*{step}-*.work")):
         assert time.monotonic() < deadline
