@@ -55,11 +55,15 @@ class File:
 class Dataset:
     """Four splits that share no sample.
 
-    Each file is an `.npz` with `frames`, one raw frame a row, uint8 `(n, height, width)`
-    or `(n, height, width, 3)`, or float32 `(n, channels, length)` for signals, and
-    `labels`, int64 `(n,)`, indices into the recipe's labels.
+    Each file is an `.npz` with `frames`, one a row, as the contract fits them to the tensor:
+    uint8 or uint16 `(n, height, width)` or `(n, height, width, 3)`, or float32, int16 or int32
+    `(n, channels, length)` for signals; and `labels`, int64 `(n,)`, indices into the recipe's
+    labels.
 
     Attributes:
+        golden: An `.npz` with a few samples of the evaluation split as they came: `samples`
+            and `labels`, int64 `(k,)`, their indices and labels; `frame_000`, ...;
+            `orientations`, int64 `(k,)`, EXIF's; `palette_000`, ... where frames have one.
         origin: Where the samples come from, in words, with licence and citation.
         simulated: True where no patient or device ever produced these samples.
     """
@@ -68,6 +72,7 @@ class Dataset:
     validation: File
     calibration: File
     evaluation: File
+    golden: File
     origin: str
     simulated: bool
 

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import pydantic
 
-from packager import contract
 from packager.artifacts import (
     Comparison,
     Cost,
@@ -27,25 +26,25 @@ from packager.artifacts import (
     OperatorCount,
     Precision,
     Runtime,
-    TensorIo,
 )
-from packager.contract import Contract
+from packager.contract import IoContract, spec
 from packager.distributions import Distribution
 from packager.errors import BundleError
 from packager.verdicts import Verdict
 
 T = TypeVar("T")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 MANIFEST = "manifest.json"
 CONTRACT = "contract.json"
+CONTRACT_SCHEMA = "contract.schema.json"
 PARITY = "parity.json"
 MEASURED = "measured.json"
 OPERATORS = "operators.json"
 GOLDEN = "golden.safetensors"
 README = "README.txt"
-NEEDED = (CONTRACT, PARITY, MEASURED, OPERATORS, GOLDEN, README)
+NEEDED = (CONTRACT, CONTRACT_SCHEMA, PARITY, MEASURED, OPERATORS, GOLDEN, README)
 
 MAX_FILES = 64
 MAX_TOTAL_BYTES = 2 * 2**30
@@ -95,15 +94,6 @@ class Manifest:
     model: str
     files: tuple[BundledFile, ...]
     built_with: tuple[Distribution, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class IoContract:
-    """`contract.json`: how a frame becomes the program's input, and its output an answer."""
-
-    contract: Contract
-    input: TensorIo
-    output: TensorIo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +170,26 @@ def open_bundle(path: Path) -> OpenedBundle:
         raise BundleError(str(path), f"is no readable bundle: {error}. {REMEDY}") from None
 
 
+def read_file(opened: OpenedBundle, name: str) -> bytes:
+    """Return the content of one file of a bundle that was verified.
+
+    Raises:
+        BundleError: The bundle has no such file, or was changed since.
+    """
+    path = opened.archive.path
+    listed = {file.name: file for file in opened.manifest.files}
+    if name not in listed:
+        raise _refusal(path, "is not in the manifest", name)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = archive.read(name)
+    except UNREADABLE as error:
+        raise BundleError(str(path), f"is no readable bundle: {error}. {REMEDY}") from None
+    if hashlib.sha256(content).hexdigest() != listed[name].sha256:
+        raise _refusal(path, "is not the file that the manifest describes", name)
+    return content
+
+
 def _safe_members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """Return the archive's entries by name; refuse what a bundle never holds."""
     entries = archive.infolist()
@@ -222,16 +232,18 @@ def _read_manifest(
     if MANIFEST not in members:
         raise _refusal(path, "is missing", MANIFEST)
     content = _read(path, archive, MANIFEST)
-    version = _decode(path, MANIFEST, dict[str, object], content).get("format_version")
-    if isinstance(version, int):
-        _require_known_format(str(path), version, FORMAT_VERSION)
+    _require_format(str(path), _decode(path, MANIFEST, dict[str, object], content), FORMAT_VERSION)
     return _decode(path, MANIFEST, Manifest, content)
 
 
-def _require_known_format(where: str, version: int, known: int) -> None:
-    if version > known:
-        problem = f"is of format {version}, and this program reads up to {known}"
-        raise BundleError(where, f"{problem}. Install a newer version of packager.")
+def _require_format(where: str, content: dict[str, object], known: int) -> None:
+    """Refuse a file of another format before its keys are looked at."""
+    version = content.get("format_version")
+    if not isinstance(version, int) or version == known:
+        return
+    problem = f"is of format {version}, and this program reads {known}"
+    remedy = "Install a newer version of packager." if version > known else "Build it again."
+    raise BundleError(where, f"{problem}. {remedy}")
 
 
 def _check_files(
@@ -251,13 +263,12 @@ def _read_values(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> Op
     def read(name: str, cls: type[T]) -> T:
         return _decode(path, name, cls, _read(path, archive, name))
 
-    io = read(CONTRACT, IoContract)
-    where = f"{path}: {CONTRACT}"
-    _require_known_format(where, io.contract.format_version, contract.FORMAT_VERSION)
+    stated = read(CONTRACT, dict[str, object])
+    _require_format(f"{path}: {CONTRACT}", stated, spec.FORMAT_VERSION)
     return OpenedBundle(
         archive=File.of(path),
         manifest=manifest,
-        contract=io,
+        contract=read(CONTRACT, IoContract),
         parity=read(PARITY, ParityRecord),
         measured=read(MEASURED, MeasuredRecord),
         operators=read(OPERATORS, OperatorRecord),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
+from packager.codegen import Language
 from packager.errors import MissingToolError, PackagerError
 from packager.report import console
 from packager.schema import Document, json_schema
@@ -232,6 +233,42 @@ def inspect(
 
     opened = bundles.open_bundle(bundle)
     console.print_artifact(opened) if as_json else console.print_bundle(opened)
+
+
+@app.command(cls=Command, name="check-input")
+def check_input(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A frame, as a file.")],
+    *,
+    bundle: Annotated[Path, typer.Option(metavar="BUNDLE", help="A .zip that a build wrote.")],
+    out: Annotated[
+        Path, typer.Option(metavar="PNG", help="Receives the pictures, side by side.")
+    ] = Path("check-input.png"),
+) -> None:
+    """Show what a bundle's program sees of an image, and what other resizers would change."""
+    from packager import check_input as checker
+    from packager.report import input_sheet
+
+    check = checker.check_input(image, bundle)
+    console.print_input_check(check)
+    console.print_paths([input_sheet.write(check, out)])
+
+
+@app.command(cls=Command)
+def code(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .zip that a build wrote.")],
+    *,
+    language: Annotated[Language, typer.Option(help="What to write it in.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Receives the files.")] = Path(),
+    package: Annotated[
+        str, typer.Option(metavar="NAME", help="The package of Java code.", show_default="none")
+    ] = "",
+) -> None:
+    """Write a bundle's contract as code: from raw frame to input, and from output to answer."""
+    from packager import bundles, codegen
+
+    opened = bundles.open_bundle(bundle)
+    files = codegen.generate(opened.contract, opened.manifest.recipe, language, package=package)
+    console.print_paths(codegen.write(files, out))
 
 
 @app.command(cls=Command)

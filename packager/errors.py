@@ -6,6 +6,7 @@ do next.
 
 import difflib
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import ClassVar
 
 
@@ -152,6 +153,51 @@ class ConversionError(PackagerError):
     """A converter failed, or wrote something that its target cannot run."""
 
     exit_code = 14
+
+
+class Fault(StrEnum):
+    """Why an input is refused; the generated code of every language has the same names.
+
+    They are looked for in this order, and the first one is reported. The number of a fault
+    is its place, from 1: 0 stands for success.
+    """
+
+    UNKNOWN_VERSION = "unknown-version"
+    """The contract is of a format that the code does not know."""
+    WRONG_BIT_DEPTH = "wrong-bit-depth"
+    """Pixels or samples are of another type than the contract's source."""
+    WRONG_CHANNELS = "wrong-channels"
+    """The frame has another number of values a pixel, or the signal other leads."""
+    WRONG_SIZE = "wrong-size"
+    """The frame's sides are not those of the contract, or do not hold its crop."""
+    TRUNCATED = "truncated"
+    """There are fewer or more bytes than the sides ask for."""
+    WRONG_ORIENTATION = "wrong-orientation"
+    """The EXIF orientation is not one of 1 to 8."""
+    WRONG_PALETTE = "wrong-palette"
+    """The palette is missing, is not needed, or has no colour for a pixel."""
+    NOT_FINITE = "not-finite"
+    """A sample or an output is NaN or infinite."""
+    OUT_OF_RANGE = "out-of-range"
+    """A sample is too large for the contract's resolution or scale."""
+    FLAT_SIGNAL = "flat-signal"
+    """A lead has no variation that it could be standardised by."""
+
+    @property
+    def number(self) -> int:
+        """The status that generated code returns, from 1."""
+        return list(Fault).index(self) + 1
+
+
+class FrameError(PackagerError):
+    """A frame, a signal or an output does not fit the contract."""
+
+    exit_code = 15
+
+    def __init__(self, fault: Fault, problem: str) -> None:
+        super().__init__(f"{fault}: {problem}")
+        self.fault = fault
+        self.problem = problem
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from packager import datasets, sources, target, workers
 from packager.built import Built, Failure, Networks, TargetResult
 from packager.cache import Cache
+from packager.contract import Contract
 from packager.converters import Conversion
 from packager.errors import ConfigError, PackagerError, did_you_mean, error_with
 from packager.publish import publish
@@ -109,7 +110,8 @@ def prepare_networks(
     recipe: Recipe, targets: list[Target], cache: Cache, data_dir: Path | None
 ) -> Networks:
     """Load samples and model, prune and fine-tune: the part that all targets share."""
-    contract, compute = recipe.contract.contract(), recipe.compute
+    contract, compute = recipe.contract, recipe.compute
+    _require_classifier(contract)
     samples = datasets.resolve(recipe.data, data_dir)
     dataset = cache.run(load_samples, samples, contract, compute.seed)
     files = sources.resolve(recipe.model, recipe.folder)
@@ -163,6 +165,15 @@ def package_for(job: Job) -> TargetResult:
     except PackagerError as error:
         result = replace(result, failure=Failure.of(error))
     return replace(result, visits=tuple(cache.visits))
+
+
+def _require_classifier(contract: Contract) -> None:
+    """Refuse what parity cannot judge yet, rather than call it equal."""
+    for key in ("boxes", "segments"):
+        if getattr(contract, key):
+            problem = "answers of this kind cannot be judged by a build yet, only written as code."
+            remedy = "Take the table out and build a classifier, or use `packager.codegen`."
+            raise ConfigError(f"contract.{key}", f"{problem} {remedy}")
 
 
 def _choose(targets: list[Target], only: tuple[str, ...]) -> list[Target]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from packager import strict_toml
-from packager.contract import Activation, Contract
+from packager.contract import Contract
 from packager.errors import ConfigError
 from packager.strict_toml import Strict
 
@@ -41,41 +41,6 @@ class ModelSource(Strict):
             message = "'checkpoint' goes with 'factory'; a program holds its own weights"
             raise ValueError(message)
         return self
-
-
-class ContractTable(Strict):
-    """What a frame and an answer are; see `Contract`."""
-
-    input_shape: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)]
-    """Of one sample: [channels, height, width], or [channels, length] for a signal."""
-    full_scale: Positive
-    """The raw value that stands for 1.0: 255 for 8-bit frames."""
-    mean: tuple[float, ...]
-    """One for each channel, in units of full scale."""
-    std: tuple[Positive, ...]
-    """One for each channel, in units of full scale."""
-    activation: Activation
-    """What turns the model's output into probabilities."""
-    labels: Annotated[tuple[str, ...], Field(min_length=2)]
-    """In the order of the model's outputs; with 'sigmoid', the negative one first."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        channels = self.input_shape[0]
-        if len(self.mean) != channels or len(self.std) != channels:
-            message = f"'mean' and 'std' need {channels} values, one for each channel"
-            raise ValueError(message)
-        if len(set(self.labels)) < len(self.labels):
-            message = "'labels' names one of them twice"
-            raise ValueError(message)
-        if self.activation is Activation.SIGMOID and len(self.labels) != 2:
-            message = "'sigmoid' needs exactly two labels"
-            raise ValueError(message)
-        return self
-
-    def contract(self) -> Contract:
-        """Return the contract that the table describes."""
-        return Contract(**self.model_dump())
 
 
 class PhantomData(Strict):
@@ -264,7 +229,7 @@ class Recipe(Strict):
     """Where relative paths start, and where the factory's module is looked for first; by
     default the recipe's own folder."""
     model: ModelSource
-    contract: ContractTable
+    contract: Contract
     data: DataSource
     train: TrainTable | None = None
     prune: PruneTable

@@ -1,4 +1,4 @@
-"""Describe recipes and targets as JSON Schema, so that an editor completes and checks them."""
+"""Describe recipes, targets and contracts as JSON Schema: editors complete and check them."""
 
 from enum import StrEnum
 from typing import assert_never
@@ -7,10 +7,11 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Document(StrEnum):
-    """A file that a user writes."""
+    """A file that a user writes, or reads in a bundle."""
 
     RECIPE = "recipe"
     TARGET = "target"
+    CONTRACT = "contract"
 
 
 def json_schema(document: Document) -> dict[str, object]:
@@ -24,6 +25,10 @@ def json_schema(document: Document) -> dict[str, object]:
             from packager.target import Target
 
             model_schema = Target.model_json_schema()
+        case Document.CONTRACT:
+            from packager.contract import document as contract_document
+
+            model_schema = contract_document.schema()
         case _:
             assert_never(document)
     return {"$schema": DIALECT, **model_schema}

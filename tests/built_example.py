@@ -43,6 +43,7 @@ from packager.contract import Activation
 from packager.errors import ParityError, UnsupportedOperatorError
 from packager.recipe import Recipe, Undecided
 from packager.verdicts import judge, require_parity, require_supported
+from tests.contracts import GRAY
 
 SAMPLES = 400
 SIDE_PX = 64
@@ -92,6 +93,7 @@ RECIPE = {
     "model": {"factory": "model:lesion_net"},
     "contract": {
         "input_shape": (1, SIDE_PX, SIDE_PX),
+        "source": GRAY,
         "full_scale": 255.0,
         "mean": (0.33,),
         "std": (0.21,),
@@ -151,11 +153,12 @@ def _networks(recipe: Recipe, reference: Reference) -> Networks:
     )
     slim = _named("tuned.pt2", "90" * 32, size_bytes=214_528)
     return Networks(
-        contract=recipe.contract.contract(),
+        contract=recipe.contract,
         dataset=Dataset(
             finetune=_named("finetune.npz", "a1" * 32, size_bytes=5_881_344),
             validation=_named("validation.npz", "b2" * 32, size_bytes=1_103_872),
             calibration=_named("calibration.npz", "c3" * 32, size_bytes=368_640),
+            golden=_named("golden.npz", NOWHERE, size_bytes=120_000),
             evaluation=_named("evaluation.npz", "d4" * 32, size_bytes=1_470_976),
             origin="B-mode ultrasound phantom, simulated by this program: speckle, attenuation, "
             "one cyst or one solid lesion a frame",

@@ -28,11 +28,13 @@ from packager.contract import Activation, Contract
 from packager.distributions import Distribution
 from packager.stages.bundle import Contents, bundle
 from packager.verdicts import Outcome, Verdict
+from tests.contracts import GRAY
 
 TARGET = "cortex-m4-tflm"
 SIDE_PX = 4
 CONTRACT = Contract(
     input_shape=(1, SIDE_PX, SIDE_PX),
+    source=GRAY,
     full_scale=255.0,
     mean=(0.5,),
     std=(0.5,),
@@ -74,8 +76,17 @@ def frames_and_labels(samples: int) -> tuple[NDArray[np.uint8], NDArray[np.int64
 def contents(folder: Path) -> Contents:
     """Return the contents of a bundle, whose files are written to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    frames, labels = frames_and_labels(40)
-    np.savez(folder / "evaluation.npz", frames=frames, labels=labels)
+    frames, labels = frames_and_labels(16)
+    raw = {f"frame_{place:03}": frame for place, frame in enumerate(frames)}
+    upright = np.ones(len(labels), np.int64)
+    np.savez(
+        folder / "golden.npz",
+        allow_pickle=False,
+        **raw,
+        samples=np.arange(len(labels)),
+        labels=labels,
+        orientations=upright,
+    )
     (folder / "program.tflite").write_bytes(b"TFL3" * 64)
     comparison = Comparison(
         reference="original",
@@ -106,7 +117,7 @@ def contents(folder: Path) -> Contents:
             operators=(OperatorCount(operator="MEAN", dtype="int8", count=1),),
             fallbacks=(Fallback(operator="ABS", count=1, reason="there is no kernel"),),
         ),
-        evaluation=File.of(folder / "evaluation.npz"),
+        golden=File.of(folder / "golden.npz"),
         contract=CONTRACT,
         parity=ParityRecord(
             runtime="arithmetic on this machine",

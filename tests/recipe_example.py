@@ -13,6 +13,7 @@ checkpoint = "weights.safetensors"
 
 [contract]
 input_shape = [1, 48, 48]
+source = { kind = "image", colour = "gray", bits = 8 }
 full_scale = 255
 mean = [0.5]
 std = [0.25]

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from packager import progress
 from packager.artifacts import Dataset, Epoch, File
-from packager.contract import Activation, Contract, prepare
+from packager.contract import Activation, Contract
+from packager.contract.tensors import normalise
 from packager.errors import ConfigError, ModelError
 from packager.recipe import Augmentation, Compute, Device, FinetuneTable, TrainTable
 
@@ -59,7 +60,7 @@ class Learned:
 def read_split(file: File, contract: Contract, device: Device) -> Split:
     """Load and prepare one split of a data set."""
     with np.load(file.path, allow_pickle=False) as arrays:
-        inputs = torch.from_numpy(prepare(arrays["frames"], contract))
+        inputs = torch.from_numpy(normalise(arrays["frames"], contract))
         labels = torch.from_numpy(arrays["labels"])
     return Split(inputs=inputs.to(device.value), labels=labels.to(device.value))
 

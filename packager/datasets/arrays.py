@@ -21,6 +21,8 @@ from packager.recipe import ArrayData
 MAX_ARRAY_BYTES = 2**31
 MAX_HEADER_BYTES = 10_000
 
+FRAME_TYPES = (np.uint8, np.uint16, np.float32, np.int16)
+
 # The array format by its first bytes: how many bytes the length of the header takes.
 LENGTH_BYTES = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4, b"\x93NUMPY\3\0": 4}
 # As every version of NumPy writes it. NumPy's own reader evaluates the header as Python
@@ -95,8 +97,8 @@ def _labelled(split: Split, path: Path) -> Labelled:
     where = f"data.{split} ({path})"
     found = read(path, ("frames", "labels"))
     frames, labels = found["frames"], found["labels"]
-    if frames.dtype not in (np.uint8, np.float32):
-        remedy = "Save images as uint8, signals as float32."
+    if frames.dtype not in FRAME_TYPES:
+        remedy = "Save images as uint8 or uint16, signals as float32 or int16."
         raise DataError(where, f"frames are {frames.dtype}. {remedy}")
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         problem = f"labels are {labels.dtype} of shape {labels.shape}"

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from packager.artifacts import File, ImageFile
-from packager.contract import Contract, decode_image
-from packager.datasets.splits import Labelled, Loaded, Split
+from packager.contract import Contract
+from packager.datasets.splits import LabelledImages, Loaded, Split
 from packager.errors import DataError, did_you_mean
-from packager.progress import track
 from packager.recipe import ImageData
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
@@ -64,23 +63,26 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def load(data: ImageData, files: tuple[ImageFile, ...], contract: Contract) -> Loaded:
-    """Decode the images as the contract says; labels are the names of their folders.
+    """Sort the images into splits; labels are the names of their folders.
 
     Raises:
-        DataError: An image cannot be read, the contract is not one of images, or its
-            labels are not the names of the folders.
+        DataError: The contract is not one of images, or its labels are not the names of the
+            folders.
     """
-    if len(contract.input_shape) != 3 or contract.input_shape[0] not in (1, 3):
+    if not contract.is_image:
         problem = f"images need [1 or 3, height, width], not {list(contract.input_shape)}."
         raise DataError("contract.input_shape", problem)
     _require_same_labels({image.label for image in files}, contract)
-    with track("decode", len(Split)) as advance:
-        splits = {}
-        for split in Split:
-            own = [image for image in files if image.split == split]
-            splits[split] = _decode(own, contract)
-            advance(split)
+    splits = {split: _labelled(split, files, contract) for split in Split}
     return Loaded(splits=splits, origin=data.origin, simulated=data.simulated)
+
+
+def _labelled(split: Split, files: tuple[ImageFile, ...], contract: Contract) -> LabelledImages:
+    own = [image for image in files if image.split == split]
+    labels = [contract.labels.index(image.label) for image in own]
+    return LabelledImages(
+        paths=tuple(image.file.path for image in own), labels=np.array(labels, np.int64)
+    )
 
 
 def _require_same_labels(found: set[str], contract: Contract) -> None:
@@ -92,9 +94,3 @@ def _require_same_labels(found: set[str], contract: Contract) -> None:
         if label not in found:
             problem = f"no split has an image of {label!r}, which contract.labels names. "
             raise DataError("data.folder", problem + did_you_mean(label, found))
-
-
-def _decode(images: list[ImageFile], contract: Contract) -> Labelled:
-    frames = [decode_image(image.file.path, contract) for image in images]
-    labels = [contract.labels.index(image.label) for image in images]
-    return Labelled(frames=np.stack(frames), labels=np.array(labels, np.int64))

@@ -1,9 +1,10 @@
-"""Labelled frames in memory, and what makes two of them the same."""
+"""Labelled raw frames, in memory or as files, and what makes two of them the same."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,11 @@ class Split(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """Frames and their labels, one a row.
+    """Raw frames and their labels, one a row.
 
     Attributes:
-        frames: uint8 `(n, height, width)` or `(n, height, width, 3)`, or float32
-            `(n, length)` or `(n, channels, length)`.
+        frames: uint8 or uint16 `(n, height, width)` or `(n, height, width, channels)`, or
+            float32 or int16 `(n, length)` or `(n, leads, length)`.
         labels: int64 `(n,)`, indices into the contract's labels.
     """
 
@@ -37,8 +38,20 @@ class Labelled:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelledImages:
+    """Image files, of any size, and their labels: decoded one by one, when they are needed.
+
+    Attributes:
+        labels: int64 `(n,)`, indices into the contract's labels.
+    """
+
+    paths: tuple[Path, ...]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A whole data set in memory.
+    """A whole data set, raw.
 
     Attributes:
         splits: One entry for every `Split`.
@@ -46,7 +59,7 @@ class Loaded:
         simulated: True where no patient or device ever produced these samples.
     """
 
-    splits: Mapping[Split, Labelled]
+    splits: Mapping[Split, Labelled | LabelledImages]
     origin: str
     simulated: bool
 

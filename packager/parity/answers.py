@@ -1,4 +1,4 @@
-"""Put raw frames to a program, a batch at a time."""
+"""Put frames to a program, a batch at a time."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packager.artifacts import File
-from packager.contract import Contract, prepare
+from packager.contract import Contract
+from packager.contract.tensors import normalise
 
 # Float frames are up to four times the size of raw ones: all at once may not fit memory.
 BATCH = 256
@@ -18,19 +19,19 @@ def answers(
     contract: Contract,
     program: Callable[[NDArray[np.float32]], NDArray[np.generic]],
 ) -> NDArray[np.generic]:
-    """Return what `program` answers to raw frames (n, ...), n > 0, in their order.
+    """Return what `program` answers to frames (n, ...), n > 0, in their order.
 
     Args:
-        frames: As `contract.prepare` takes them.
+        frames: Fitted, as `contract.tensors.normalise` takes them.
         contract: How a frame becomes a tensor.
-        program: Maps prepared samples float32 (m, channels, ...), m at most `BATCH`, to
+        program: Maps normalised samples float32 (m, channels, ...), m at most `BATCH`, to
             outputs (m, ...).
 
     Raises:
         DataError: A frame does not have the contract's shape.
     """
     starts = range(0, len(frames), BATCH)
-    parts = [program(prepare(frames[start : start + BATCH], contract)) for start in starts]
+    parts = [program(normalise(frames[start : start + BATCH], contract)) for start in starts]
     return np.concatenate(parts)
 
 

@@ -4,16 +4,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packager.artifacts import Interval
-from packager.contract import Activation, decisions, probabilities
+from packager.contract import Contract
+from packager.contract.answers import decisions, probabilities
 
 CONFIDENCE = 0.95
 
 
 def changed(
-    reference: NDArray[np.float32], candidate: NDArray[np.float32], activation: Activation
+    reference: NDArray[np.float32], candidate: NDArray[np.float32], contract: Contract
 ) -> NDArray[np.bool_]:
     """Return, for each row of logits (n, outputs), whether the decided label differs."""
-    return np.not_equal(decisions(reference, activation), decisions(candidate, activation))
+    return np.not_equal(decisions(reference, contract), decisions(candidate, contract))
 
 
 def agreement(changes: NDArray[np.bool_]) -> Interval:
@@ -38,7 +39,7 @@ def most_moved(
     reference: NDArray[np.float32],
     candidate: NDArray[np.float32],
     *,
-    activation: Activation,
+    contract: Contract,
     limit: int,
 ) -> NDArray[np.int64]:
     """Return the samples that a person should look at, at most `limit`, the worst first.
@@ -47,8 +48,9 @@ def most_moved(
     of the reference's decision moved furthest.
     """
     rows = np.arange(len(reference))
-    decided = decisions(reference, activation)
+    decided = decisions(reference, contract)
+    activation = contract.activation
     before, after = (probabilities(x, activation)[rows, decided] for x in (reference, candidate))
-    unchanged = ~changed(reference, candidate, activation)
+    unchanged = ~changed(reference, candidate, contract)
     order = np.lexsort((rows, -np.abs(after - before), unchanged))
     return order[:limit].astype(np.int64)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packager.artifacts import Interval, MetricDrop
-from packager.contract import Contract, decisions, probabilities
+from packager.contract import Contract
+from packager.contract.answers import decisions, probabilities
 from packager.errors import DataError
 from packager.parity.decisions import CONFIDENCE
 
@@ -46,7 +47,7 @@ def metric_drops(
     """
     require_every_label(labels, contract)
     activation = contract.activation
-    before, after = decisions(reference, activation), decisions(candidate, activation)
+    before, after = decisions(reference, contract), decisions(candidate, contract)
     accuracy = accuracy_drop(labels, before, after)
     auroc = auroc_drop(
         labels, probabilities(reference, activation), probabilities(candidate, activation)

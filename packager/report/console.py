@@ -24,8 +24,10 @@ from packager.progress import listening
 if TYPE_CHECKING:  # so that `packager doctor` works where a package of the core is missing
     from packager.artifacts import Interval, TensorIo, Visit
     from packager.built import Built, TargetResult
-    from packager.bundles import IoContract, Manifest, MeasuredRecord, OpenedBundle, ParityRecord
+    from packager.bundles import Manifest, MeasuredRecord, OpenedBundle, ParityRecord
+    from packager.contract import IoContract
     from packager.doctor import Tool
+    from packager.seen import InputCheck
     from packager.target import Target
 
 PIPE_WIDTH = 1000
@@ -206,6 +208,25 @@ def _step_row(visit: "Visit", subject: str) -> tuple[str, ...]:
     return visit.step, subject, "ran", visit.reason
 
 
+def print_input_check(check: "InputCheck") -> None:
+    """Print what a program answers to an image, with each resizer."""
+    ours = check.seen[0]
+    _console().print(f"{check.image.name} on {check.target}, by {check.runtime}")
+    _console().print(f"{check.golden} golden samples of the bundle: prepared byte for byte")
+    table = _table("resizer", "pixels changed", "most", "decides", f"chance of {ours.label}")
+    for seen in check.seen:
+        table.add_row(
+            seen.resizer,
+            f"{seen.pixels_changed_ratio:.1%}",
+            str(seen.max_difference),
+            seen.label if seen.label == ours.label else f"{seen.label} (another)",
+            f"{seen.probability:.4f}",
+        )
+    _console().print(table)
+    if not check.resizes:
+        _console().print("The contract does not resize: with each, the program sees the same.")
+
+
 def print_targets(targets: "Iterable[Target]") -> None:
     """Print what can be built for."""
     table = _table("target", "runtime", "precision", "flash", "RAM", "what it is")
@@ -270,14 +291,14 @@ def _manifest_rows(manifest: "Manifest") -> list[tuple[str, str]]:
 
 
 def _contract_rows(io: "IoContract") -> list[tuple[str, str]]:
+    from packager.contract import words
+
     contract = io.contract
+    first, *rest = words.steps(contract)
     return [
-        (
-            "sample",
-            f"{_shape(contract.input_shape)}, channels first; raw {contract.full_scale:g} is 1.0",
-        ),
-        ("mean", ", ".join(f"{value:g}" for value in contract.mean)),
-        ("std", ", ".join(f"{value:g}" for value in contract.std)),
+        ("takes", first),
+        *(("", step) for step in rest),
+        ("sample", f"{_shape(contract.input_shape)}, channels first"),
         ("answer", f"{contract.activation} over {', '.join(contract.labels)}"),
         ("input", _tensor(io.input)),
         ("output", _tensor(io.output)),

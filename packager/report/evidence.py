@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packager.artifacts import File
-from packager.contract import Contract, decisions, probabilities
+from packager.contract import Contract
+from packager.contract.answers import decisions, probabilities
 from packager.errors import BundleError
 
 # Thirty-six colour frames of this size stay within a megabyte of PNG.
@@ -106,13 +107,13 @@ def read(scores: File, folder: Path, contract: Contract) -> Evidence:
 def _evidence(arrays: dict[str, NDArray[np.generic]], contract: Contract) -> Evidence:
     original = arrays["original"].astype(np.float32)
     converted = arrays["converted"].astype(np.float32)
-    decided = decisions(original, contract.activation)
+    decided = decisions(original, contract)
     subject = np.ones_like(decided) if len(contract.labels) == 2 else decided
     rows = np.arange(len(subject))
     return Evidence(
         labels=arrays["labels"].astype(np.int64),
         original=decided,
-        converted=decisions(converted, contract.activation),
+        converted=decisions(converted, contract),
         subject=subject,
         original_probability=probabilities(original, contract.activation)[rows, subject],
         converted_probability=probabilities(converted, contract.activation)[rows, subject],
@@ -191,10 +192,11 @@ def _moved(
 
 
 def _picture(frame: NDArray[np.generic]) -> str:
-    """Return a frame, uint8 (height, width) or (height, width, 3), as a `data:` address."""
+    """Return a frame, (height, width) or (height, width, 3), as a `data:` address."""
     from PIL import Image
 
-    pixels = frame.astype(np.uint8)
+    # Of 16 bits, what a screen can show.
+    pixels = (frame.astype(np.uint32) >> 8 * (frame.dtype.itemsize - 1)).astype(np.uint8)
     image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[2:] == (1,) else pixels)
     image.thumbnail((LARGEST_THUMBNAIL_PX, LARGEST_THUMBNAIL_PX), Image.Resampling.BOX)
     buffer = io.BytesIO()

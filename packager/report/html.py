@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packager.built import Built
+from packager.contract import words
 from packager.report import wording
 from packager.report.page import page_of
 
@@ -22,6 +23,7 @@ FILTERS = {
     "sentence": wording.sentence,
     "shade": wording.shade,
     "size": wording.size,
+    "steps": words.steps,
     "typeset": wording.typeset,
 }
 

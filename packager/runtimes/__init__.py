@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from packager.artifacts import Converted, Runtime
-from packager.contract import dequantise, to_device
+from packager.contract.tensors import dequantise, to_device
 
 
 class Session(Protocol):

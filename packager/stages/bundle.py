@@ -9,28 +9,27 @@ from textwrap import fill
 from typing import assert_never
 
 import numpy as np
-from numpy.typing import NDArray
 
 from packager import bundles
 from packager.artifacts import Bundle, Converted, File, Runtime
 from packager.built import Networks, TargetResult
 from packager.bundles import (
     BundledFile,
-    IoContract,
     Manifest,
     MeasuredRecord,
     OperatorRecord,
     ParityRecord,
 )
 from packager.cache import encode, step
-from packager.contract import Contract, decisions, dequantise, prepare, to_device
+from packager.contract import Contract, IoContract, document
+from packager.contract.answers import decisions, probabilities
+from packager.contract.golden import golden_sample, prepare
+from packager.contract.tensors import dequantise
 from packager.distributions import Distribution, built_with
 from packager.parity.answers import read_arrays
 from packager.recipe import Recipe
 from packager.runtimes import open_session
 
-MIN_GOLDEN_SAMPLES = 16
-MAX_GOLDEN_SAMPLES = 64
 # The earliest moment that a zip archive can state: the true one would change the bytes.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 DEFLATE_LEVEL = 9
@@ -55,14 +54,19 @@ What is inside
       the program
   contract.json
       how a frame becomes the program's input, and its output one of: {labels}
+  contract.schema.json
+      what each key of it means, for an editor or a validator
   golden.safetensors
-      samples to check a device with, one a row:
-      samples    which evaluation samples they are, int64
-      labels     the truth, index of a label, int64
-      frames     the raw frames, before anything is done to them
-      inputs     the program's input for each frame, as contract.json says
-      outputs    what the program gave, in its own type
-      decisions  the label that follows, index of a label, int64
+      samples to check a device with:
+      samples        which evaluation samples they are, int64
+      labels         the truth, index of a label, int64
+      frame_000 ...  each raw frame, before anything is done to it
+      orientations   the EXIF orientation of each, 1 where it is upright, int64
+      palette_000 .. its colours, where the contract's colour is a palette
+      inputs         the program's input for each frame, one a row, as contract.json says
+      outputs        what the program gave, in its own type
+      decisions      the label that follows, index of a label, int64
+      probabilities  of each label, float64
   parity.json
       comparison with the original: errors, decisions, accuracy, verdicts
   measured.json
@@ -74,7 +78,8 @@ What is inside
 
 How to check
   This archive:  packager inspect {target}.zip
-  Your app:      turn each of `frames` into an input; it must equal `inputs`, byte for byte.
+  Your app:      packager code {target}.zip writes the contract as code.
+                 Turn each frame into an input; it must equal `inputs`, byte for byte.
                  Run the program on it; the result must give the same one of `decisions`.
 """
 
@@ -87,7 +92,7 @@ class Contents:
         target: Its name.
         summary: The target in one line, for people.
         recipe: Name of the model.
-        evaluation: The split that golden samples are taken from.
+        golden: Raw samples of the evaluation split; see `Dataset.golden`.
         built_with: Software that the build rests on.
     """
 
@@ -95,7 +100,7 @@ class Contents:
     summary: str
     recipe: str
     converted: Converted
-    evaluation: File
+    golden: File
     contract: Contract
     parity: ParityRecord
     measured: MeasuredRecord
@@ -121,7 +126,7 @@ class Contents:
             summary=result.target.summary,
             recipe=recipe.name,
             converted=result.converted,
-            evaluation=networks.dataset.evaluation,
+            golden=networks.dataset.golden,
             contract=networks.contract,
             parity=_parity_record(result, networks),
             measured=MeasuredRecord(
@@ -138,7 +143,7 @@ class Contents:
         )
 
 
-@step(version=1, tools=("numpy", "safetensors"))
+@step(version=2, tools=("numpy", "safetensors", "scipy"))
 def bundle(out: Path, contents: Contents) -> Bundle:
     """Write `<target>.zip`: the same contents give the same bytes.
 
@@ -150,11 +155,12 @@ def bundle(out: Path, contents: Contents) -> Bundle:
     io = IoContract(contract=contents.contract, input=converted.input, output=converted.output)
     files = {
         model_name(converted.runtime): converted.program.path.read_bytes(),
-        bundles.CONTRACT: _json(io),
+        bundles.CONTRACT: document.text(io).encode(),
+        bundles.CONTRACT_SCHEMA: _json(document.schema()),
         bundles.PARITY: _json(contents.parity),
         bundles.MEASURED: _json(contents.measured),
         bundles.OPERATORS: _json(contents.operators),
-        bundles.GOLDEN: _golden(contents),
+        bundles.GOLDEN: _golden(contents, io),
         bundles.README: _readme(contents).encode(),
     }
     files[bundles.MANIFEST] = _json(_manifest(contents, files))
@@ -172,20 +178,6 @@ def model_name(runtime: Runtime) -> str:
             return "model.tflite"
         case _:
             assert_never(runtime)
-
-
-def golden_samples(labels: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
-    """Return the indices of `wanted` samples, or of all if there are fewer, ascending.
-
-    Labels take turns, so that each occurs as long as there is room:
-    for labels (0, 0, 0, 1, 2) and 3 wanted: (0, 3, 4).
-    """
-    turn = np.zeros(len(labels), np.int64)
-    for label in np.unique(labels):
-        of_label = np.flatnonzero(labels == label)
-        turn[of_label] = np.arange(len(of_label))
-    order = np.lexsort((labels, turn))
-    return np.sort(order[:wanted]).astype(np.int64)
 
 
 def _parity_record(result: TargetResult, networks: Networks) -> ParityRecord:
@@ -219,26 +211,20 @@ def _manifest(contents: Contents, files: dict[str, bytes]) -> Manifest:
     )
 
 
-def _golden(contents: Contents) -> bytes:
-    """Run a few evaluation samples through the program, and keep every step of the way."""
+def _golden(contents: Contents, io: IoContract) -> bytes:
+    """Take raw samples all the way to answers, and keep every step of the way."""
     from safetensors.numpy import save
 
-    evaluation = read_arrays(contents.evaluation)
-    labels = evaluation["labels"].astype(np.int64)
-    # One of each label, as long as the archive stays small.
-    wanted = max(MIN_GOLDEN_SAMPLES, min(len(contents.contract.labels), MAX_GOLDEN_SAMPLES))
-    samples = golden_samples(labels, wanted)
-    frames = evaluation["frames"][samples]
-    inputs = to_device(prepare(frames, contents.contract), contents.converted.input)
+    raw = read_arrays(contents.golden)
+    samples = [golden_sample(raw, place, contents.contract) for place in range(len(raw["samples"]))]
+    inputs = np.concatenate([prepare(sample, io) for sample in samples])
     outputs = open_session(contents.converted).run(inputs)
-    logits = dequantise(outputs, contents.converted.output).reshape(len(samples), -1)
-    arrays = {
-        "samples": samples,
-        "labels": labels[samples],
-        "frames": frames,
+    logits = dequantise(outputs, io.output).reshape(len(samples), -1)
+    arrays = raw | {
         "inputs": inputs,
         "outputs": outputs,
-        "decisions": decisions(logits, contents.contract.activation),
+        "decisions": decisions(logits, contents.contract),
+        "probabilities": probabilities(logits, contents.contract.activation),
     }
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from packager.artifacts import Converted, File, Runtime, Tuned
 from packager.cache import step
-from packager.contract import Contract, prepare
+from packager.contract import Contract
+from packager.contract.tensors import normalise
 from packager.converters import Conversion
 from packager.errors import ConversionError, MissingToolError, PackagerError
 
@@ -54,7 +55,7 @@ def convert(
         # Sums in another order would give other digits, and so other ranges.
         torch.set_num_threads(1)
         network = rewrites.apply(program.load(tuned.program), settings.rewrites)
-        samples = prepare(np.load(calibration.path)["frames"], contract)
+        samples = normalise(np.load(calibration.path)["frames"], contract)
         match settings.runtime:
             case Runtime.EXECUTORCH:
                 from packager.converters import executorch

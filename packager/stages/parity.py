@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from packager.artifacts import Comparison, Converted, Dataset, Parity, Reference
 from packager.cache import step
-from packager.contract import Contract, dequantise, to_device
+from packager.contract import Contract
+from packager.contract.tensors import dequantise, to_device
 from packager.parity.answers import answers, read_arrays, write_arrays
 from packager.parity.decisions import agreement, changed, most_moved
 from packager.parity.statistics import metric_drops
@@ -26,7 +27,7 @@ class Answered:
     logits: NDArray[np.float32]
 
 
-@step(version=1, tools=("ai-edge-litert", "executorch", "numpy", "scipy", "tflite-micro"))
+@step(version=2, tools=("ai-edge-litert", "executorch", "numpy", "scipy", "tflite-micro"))
 def check_parity(
     out: Path, converted: Converted, reference: Reference, dataset: Dataset, contract: Contract
 ) -> Parity:
@@ -47,7 +48,7 @@ def check_parity(
     original = Answered(name="original", logits=scores["original"].astype(np.float32))
     tuned = Answered(name="pruned and tuned", logits=scores["tuned"].astype(np.float32))
     device = Answered(name=f"{session.name}, {converted.precision}", logits=logits)
-    shown = most_moved(original.logits, logits, activation=contract.activation, limit=SHOWN_SAMPLES)
+    shown = most_moved(original.logits, logits, contract=contract, limit=SHOWN_SAMPLES)
     evidence = scores | {"converted": logits, "shown": shown, "frames": frames[shown]}
     return Parity(
         runtime=session.name,
@@ -71,7 +72,7 @@ def _logits(
 def _comparison(
     reference: Answered, candidate: Answered, labels: NDArray[np.int64], contract: Contract
 ) -> Comparison:
-    changes = changed(reference.logits, candidate.logits, contract.activation)
+    changes = changed(reference.logits, candidate.logits, contract)
     return Comparison(
         reference=reference.name,
         candidate=candidate.name,

@@ -26,6 +26,7 @@ factory = "net:create"
 
 [contract]
 input_shape = [1, 16, 16]
+source = { kind = "image", colour = "gray", bits = 8 }
 full_scale = 255.0
 mean = [0.3]
 std = [0.2]

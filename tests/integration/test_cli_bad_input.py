@@ -39,6 +39,7 @@ checkpoint = "weights.safetensors"
 
 [contract]
 input_shape = [1, 16, 16]
+source = { kind = "image", colour = "gray", bits = 8 }
 full_scale = 255
 mean = [0.5]
 std = [0.25]
@@ -240,7 +241,7 @@ MISTAKES: list[tuple[Mistake, int, str]] = [
         ConfigError.exit_code,
         (
             "{folder}/packager.toml: is not valid TOML: Expected ']' at the end of a table "
-            "declaration (at line 25, column 7)."
+            "declaration (at line 26, column 7)."
         ),
     ),
     (
@@ -268,8 +269,8 @@ MISTAKES: list[tuple[Mistake, int, str]] = [
         calibration_of_another_shape,
         DataError.exit_code,
         (
-            "data.calibration: each sample is (1, 20, 16), the contract says (1, 16, 16) "
-            "(contract.input_shape, channels first)."
+            "data.calibration: sample 0: the frame is 20 by 16 pixels, the contract wants 16 by 16. "
+            "Give frames of that size, or add [contract.resize]."
         ),
     ),
     (

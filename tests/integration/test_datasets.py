@@ -20,11 +20,13 @@ from packager.errors import DataError, StorageError
 from packager.recipe import ImageData, MedMnistData
 from packager.stages.samples import load_samples
 from tests.conftest import REPOSITORY, real_data
+from tests.contracts import GRAY
 
 BREAST = MedMnistData(source="medmnist:breastmnist", calibration_samples=64)
 CHEST = MedMnistData(source="medmnist:pneumoniamnist", calibration_samples=100)
 CONTRACT = Contract(
     input_shape=(1, 28, 28),
+    source=GRAY,
     full_scale=255.0,
     mean=(0.33,),
     std=(0.2,),
@@ -89,7 +91,7 @@ def test_real_chest_images_lose_their_repeats(cache: Cache) -> None:
 def test_data_of_the_examples_fit_their_contracts(name: str, cache: Cache) -> None:
     loaded = recipe.load(REPOSITORY / "examples" / name / "packager.toml")
     data_dir = real_data("breastmnist") if isinstance(loaded.data, MedMnistData) else None
-    contract = loaded.contract.contract()
+    contract = loaded.contract
     dataset = cache.run(load_samples, datasets.resolve(loaded.data, data_dir), contract, 0)
     frames = arrays.read(dataset.finetune.path, ("frames",))["frames"].astype(np.float64)
     # The network sees numbers around 0 of spread 1, or the recipe's mean and std are stale.

@@ -67,6 +67,7 @@ from packager.runtimes import executorch as runtime
 from packager.runtimes import machine
 from packager.stages.convert import convert as convert_stage
 from packager.target import Io
+from tests.contracts import GRAY
 from tests.networks import INPUT_SHAPES, Attention, Residual, Wide, seeded
 
 RESIDUAL = INPUT_SHAPES[Residual]
@@ -416,6 +417,7 @@ def test_planned_memory_holds_what_no_delegate_holds(tmp_path: Path) -> None:
 
 CONTRACT = Contract(
     input_shape=(1, 28, 28),
+    source=GRAY,
     full_scale=255.0,
     mean=(0.5,),
     std=(0.25,),

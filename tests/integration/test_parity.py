@@ -26,7 +26,9 @@ from packager.artifacts import (
     Tuned,
 )
 from packager.bundles import open_bundle
-from packager.contract import Activation, Contract, decisions, prepare, to_device
+from packager.contract import Activation, Contract
+from packager.contract.answers import decisions
+from packager.contract.tensors import normalise, to_device
 from packager.converters import Conversion
 from packager.errors import DataError, ModelError, ParityError
 from packager.parity import answers as answers_module
@@ -39,6 +41,7 @@ from packager.stages.predict import predict
 from packager.target import Io
 from tests import bundle_example
 from tests.conftest import require_package
+from tests.contracts import GRAY
 from tests.networks import Residual, seeded
 
 pytestmark = [
@@ -51,6 +54,7 @@ pytestmark = [
 SAMPLES = 150
 CONTRACT = Contract(
     input_shape=(1, 28, 28),
+    source=GRAY,
     full_scale=255.0,
     mean=(0.5,),
     std=(0.25,),
@@ -91,7 +95,7 @@ def centred(network: nn.Module) -> nn.Module:
     """Return the network with a bias that lets it decide for each label about as often."""
     frames, _ = frames_and_labels()
     with torch.no_grad():
-        margin = network(torch.from_numpy(prepare(frames, CONTRACT))).numpy()
+        margin = network(torch.from_numpy(normalise(frames, CONTRACT))).numpy()
         shift = float(np.median(margin[:, 1] - margin[:, 0]))
         network.get_parameter("head.bias")[1] -= shift
     return network
@@ -115,11 +119,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     frames, labels = frames_and_labels()
     np.savez(folder / "evaluation.npz", frames=frames, labels=labels)
     file = File.of(folder / "evaluation.npz")
+    raw = {f"frame_{place:03}": frame for place, frame in enumerate(frames[:16])}
+    few = {"samples": np.arange(16), "labels": labels[:16], "orientations": np.ones(16, np.int64)}
+    np.savez(folder / "golden.npz", allow_pickle=False, **raw, **few)
     dataset = Dataset(
         finetune=file,
         validation=file,
         calibration=file,
         evaluation=file,
+        golden=File.of(folder / "golden.npz"),
         origin="drawn for a test",
         simulated=True,
     )
@@ -157,7 +165,7 @@ def convert(
         out = world.folder / f"{runtime}-{precision}-{calibrated}"
         out.mkdir()
         network = program.load(world.tuned.program)
-        samples = prepare(world.frames[:48], CONTRACT) * np.float32(calibrated)
+        samples = normalise(world.frames[:48], CONTRACT) * np.float32(calibrated)
         CONVERTED[key] = _converter(runtime)(out, network, samples, conversion(runtime, precision))
     return CONVERTED[key]
 
@@ -256,7 +264,7 @@ def test_network_that_answers_nan_is_named(world: World, tmp_path: Path) -> None
 def test_label_without_a_sample_is_found_before_any_conversion(
     world: World, tmp_path: Path
 ) -> None:
-    three = replace(CONTRACT, labels=("cyst", "solid", "other"))
+    three = CONTRACT.model_copy(update={"labels": ("cyst", "solid", "other")})
     with pytest.raises(DataError, match="no sample has the label 'other'"):
         predict.run(tmp_path, world.original, world.tuned, world.dataset, three)
 
@@ -271,7 +279,7 @@ def test_int8_program_decides_as_the_networks_do(
     converted = convert(world, runtime, Precision.INT8)
     parity = parity_of(world, converted, tmp_path)
     scores = read_arrays(parity.scores)
-    expected = runtimes.predict(converted, prepare(world.frames, CONTRACT))
+    expected = runtimes.predict(converted, normalise(world.frames, CONTRACT))
     np.testing.assert_array_equal(scores["converted"], expected)
     for name in ("labels", "original", "tuned"):
         np.testing.assert_array_equal(
@@ -308,7 +316,7 @@ def test_comparisons_are_between_the_programs_that_they_name(world: World, tmp_p
     ):
         assert (comparison.reference, comparison.candidate) == names
         one, two = scores[before], scores[after]
-        differ = decisions(one, CONTRACT.activation) != decisions(two, CONTRACT.activation)
+        differ = decisions(one, CONTRACT) != decisions(two, CONTRACT)
         assert comparison.decisions_changed == int(differ.sum())
         assert comparison.agreement.estimate == pytest.approx(1 - differ.mean())
         assert comparison.tensors == compare(one, two)
@@ -325,7 +333,7 @@ def test_evidence_shows_the_samples_that_moved_most(world: World, tmp_path: Path
     assert len(shown) == len(set(shown.tolist())) == 12
     np.testing.assert_array_equal(scores["frames"], world.frames[shown])
     original, converted = (scores[n].astype(np.float32) for n in ("original", "converted"))
-    differ = decisions(original, CONTRACT.activation) != decisions(converted, CONTRACT.activation)
+    differ = decisions(original, CONTRACT) != decisions(converted, CONTRACT)
     assert differ[shown].tolist() == sorted(differ[shown].tolist(), reverse=True)
     assert differ[shown].sum() == min(12, differ.sum())
 
@@ -379,7 +387,7 @@ def test_program_that_answers_nan_is_named_with_its_runtime(world: World, tmp_pa
     network = program.load(saved(Overflowing(), tmp_path / "overflowing.pt2"))
     settings = conversion(Runtime.LITERT, Precision.FLOAT32)
     converted = _converter(Runtime.LITERT)(
-        tmp_path, network, prepare(world.frames[:1], CONTRACT), settings
+        tmp_path, network, normalise(world.frames[:1], CONTRACT), settings
     )
     with pytest.raises(ParityError, match=r"^model\.tflite on LiteRT .* answers \[-0\..*, nan\]"):
         parity_of(world, converted, tmp_path)
@@ -416,14 +424,15 @@ def test_bundled_program_gives_the_bundled_answers(
         shipped = Path(files.extract(opened.manifest.model, tmp_path / "device"))
     io = opened.contract
     # What an app on the device does, from the bundle alone.
-    inputs = to_device(prepare(golden["frames"], io.contract), io.input)
+    frames = np.stack([golden[f"frame_{place:03}"] for place in range(16)])
+    inputs = to_device(normalise(frames, io.contract), io.input)
     np.testing.assert_array_equal(inputs, golden["inputs"])
     assert inputs.shape[1:] == io.input.shape[1:]
     program_file = replace(convert(world, runtime, Precision.INT8), program=File.of(shipped))
     outputs = runtimes.open_session(program_file).run(inputs)
     np.testing.assert_array_equal(outputs, golden["outputs"])
     assert set(golden["labels"].tolist()) == {0, 1}
-    np.testing.assert_array_equal(golden["frames"], world.frames[golden["samples"]])
+    np.testing.assert_array_equal(frames, world.frames[:16])
 
 
 @pytest.mark.parametrize("runtime", Runtime)
@@ -445,7 +454,7 @@ def bundled(world: World, runtime: Runtime, folder: Path) -> Path:
     contents = replace(
         example,
         converted=convert(world, runtime, Precision.INT8),
-        evaluation=world.dataset.evaluation,
+        golden=world.dataset.golden,
         contract=CONTRACT,
     )
     return bundle.run(folder, contents).archive.path

@@ -16,10 +16,12 @@ from packager.recipe import ModelSource
 from packager.sources import torch_module
 from packager.stages.model import import_model
 from tests.conftest import real_data
+from tests.contracts import GRAY
 from tests.networks import Residual, seeded
 
 CONTRACT = Contract(
     input_shape=(1, 8, 8),
+    source=GRAY,
     full_scale=255.0,
     mean=(0.0,),
     std=(1.0,),
@@ -201,6 +203,7 @@ def test_wrong_number_of_outputs_is_named(tmp_path: Path) -> None:
 def test_program_comes_in_without_any_code(tmp_path: Path) -> None:
     contract = Contract(
         input_shape=(1, 28, 28),
+        source=GRAY,
         full_scale=255.0,
         mean=(0.0,),
         std=(1.0,),

@@ -29,6 +29,7 @@ from packager.recipe import (
 from packager.stages.finetune import Student, finetune
 from packager.stages.prune import prune
 from packager.stages.train import train
+from tests.contracts import GRAY
 
 COMPUTE = Compute(seed=5, threads=1)
 TABLE = TrainTable(
@@ -36,6 +37,7 @@ TABLE = TrainTable(
 )
 CONTRACT = Contract(
     input_shape=(1, 8, 8),
+    source=GRAY,
     full_scale=255.0,
     mean=(0.5,),
     std=(0.25,),

@@ -248,31 +248,41 @@ def edited(data: bytes, change: Callable[[Any], None]) -> bytes:
 
 def test_newer_bundle_asks_for_a_newer_program(archive: Path) -> None:
     files = read(archive)
-    newer = edited(files["manifest.json"], lambda m: m.update(format_version=2, more=[]))
+    newer = edited(files["manifest.json"], lambda m: m.update(format_version=3, more=[]))
     write(archive, files | {"manifest.json": newer})
     with pytest.raises(BundleError) as caught:
         open_bundle(archive)
     assert str(caught.value) == (
-        f"{archive}: is of format 2, and this program reads up to 1. "
-        "Install a newer version of packager."
+        f"{archive}: is of format 3, and this program reads 2. Install a newer version of packager."
     )
 
 
 def test_newer_contract_asks_for_a_newer_program(archive: Path) -> None:
     files = read(archive)
-    newer = edited(files["contract.json"], lambda c: c["contract"].update(format_version=2))
+    newer = edited(files["contract.json"], lambda c: c.update(format_version=3, more=[]))
     write(archive, listed(files | {"contract.json": newer}))
     with pytest.raises(BundleError) as caught:
         open_bundle(archive)
     assert str(caught.value) == (
-        f"{archive}: contract.json: is of format 2, and this program reads up to 1. "
+        f"{archive}: contract.json: is of format 3, and this program reads 2. "
         "Install a newer version of packager."
+    )
+
+
+def test_bundle_of_an_older_format_is_to_be_built_again(archive: Path) -> None:
+    files = read(archive)
+    older = edited(files["manifest.json"], lambda m: m.update(format_version=1))
+    write(archive, files | {"manifest.json": older})
+    with pytest.raises(BundleError) as caught:
+        open_bundle(archive)
+    assert str(caught.value) == (
+        f"{archive}: is of format 1, and this program reads 2. Build it again."
     )
 
 
 def test_crowd_of_files_is_refused(archive: Path) -> None:
     write(archive, listed(read(archive) | {f"f{i}": b"" for i in range(100)}))
-    assert refusal(archive) == "holds 108 files; a bundle has at most 64"
+    assert refusal(archive) == "holds 109 files; a bundle has at most 64"
 
 
 def test_declared_bomb_is_refused_before_it_is_read(archive: Path) -> None:

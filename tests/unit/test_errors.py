@@ -10,6 +10,8 @@ from packager.errors import (
     DataError,
     ExportError,
     FallbackError,
+    Fault,
+    FrameError,
     MissingToolError,
     ModelError,
     PackagerError,
@@ -52,6 +54,7 @@ EXAMPLES: list[tuple[PackagerError, str]] = [
     (BundleError("a.zip", "is damaged."), "a.zip: is damaged."),
     (PruneError("nothing left"), "nothing left"),
     (ConversionError("killed"), "killed"),
+    (FrameError(Fault.TRUNCATED, "3 bytes."), "truncated: 3 bytes."),
 ]
 
 

@@ -8,6 +8,7 @@ from packager.contract import Activation, Contract
 from packager.errors import ConfigError
 from packager.recipe import ArrayData, Recipe
 from packager.strict_toml import validate
+from tests.contracts import GRAY
 from tests.recipe_example import RECIPE, tables
 
 
@@ -62,8 +63,9 @@ def test_taste_has_defaults() -> None:
 
 def test_table_describes_the_contract() -> None:
     recipe = validate(Recipe, tables(), "packager.toml")
-    assert recipe.contract.contract() == Contract(
+    assert recipe.contract == Contract(
         input_shape=(1, 48, 48),
+        source=GRAY,
         full_scale=255.0,
         mean=(0.5,),
         std=(0.25,),

@@ -13,6 +13,7 @@ from packager.datasets import arrays
 from packager.datasets.splits import Labelled, Split
 from packager.errors import DataError
 from packager.recipe import ArrayData
+from tests.loaded import raw_frames
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (6, 4, 5), np.uint8)
 LABELS = np.array([0, 1, 0, 1, 1, 0])
@@ -53,7 +54,7 @@ def test_four_files_become_four_splits(tmp_path: Path) -> None:
     loaded = arrays.load(data, arrays.find(data))
     assert list(loaded.splits) == list(Split)
     for index, split in enumerate(Split):
-        np.testing.assert_array_equal(loaded.splits[split].frames, FRAMES + np.uint8(index))
+        np.testing.assert_array_equal(raw_frames(loaded, split), FRAMES + np.uint8(index))
         np.testing.assert_array_equal(loaded.splits[split].labels, LABELS)
     assert loaded.origin == "drawn for a test"
     assert loaded.simulated
@@ -92,7 +93,7 @@ def test_frames_of_another_type_are_refused(tmp_path: Path) -> None:
         arrays.load(data, arrays.find(data))
     assert str(caught.value) == (
         f"data.validation ({data.validation}): frames are float64. "
-        "Save images as uint8, signals as float32."
+        "Save images as uint8 or uint16, signals as float32 or int16."
     )
 
 

@@ -17,10 +17,13 @@ from packager.datasets.medmnist import PUBLISHED
 from packager.datasets.splits import Labelled, Split
 from packager.errors import DataError
 from packager.recipe import MedMnistData
+from tests.contracts import GRAY
+from tests.loaded import raw_frames
 
 BREAST = MedMnistData(source="medmnist:breastmnist", calibration_samples=3)
 CONTRACT = Contract(
     input_shape=(1, 28, 28),
+    source=GRAY,
     full_scale=255.0,
     mean=(0.5,),
     std=(0.25,),
@@ -125,10 +128,10 @@ def test_parts_become_splits_and_train_gives_the_calibration(
         Split.CALIBRATION: 3,
         Split.EVALUATION: 5,
     }
-    np.testing.assert_array_equal(loaded.splits[Split.VALIDATION].frames, frames[16:20])
-    np.testing.assert_array_equal(loaded.splits[Split.EVALUATION].frames, frames[20:])
+    np.testing.assert_array_equal(raw_frames(loaded, Split.VALIDATION), frames[16:20])
+    np.testing.assert_array_equal(raw_frames(loaded, Split.EVALUATION), frames[20:])
     assert loaded.splits[Split.EVALUATION].labels.tolist() == [0, 1, 0, 1, 0]
-    both = [*loaded.splits[Split.FINETUNE].frames, *loaded.splits[Split.CALIBRATION].frames]
+    both = [*raw_frames(loaded, Split.FINETUNE), *raw_frames(loaded, Split.CALIBRATION)]
     assert {f.tobytes() for f in both} == {f.tobytes() for f in frames[:16]}
     assert not loaded.simulated
     assert loaded.origin == PUBLISHED[BREAST.source].origin
@@ -156,8 +159,8 @@ def test_repeats_are_left_out_of_train_and_val_and_reported(
         "Left out of train, as repeats of another sample: 4 (5, 7, 9, 11). "
         "Left out of val, as repeats of another sample: 1 (1)."
     )
-    np.testing.assert_array_equal(loaded.splits[Split.EVALUATION].frames, frames[20:])
-    np.testing.assert_array_equal(loaded.splits[Split.VALIDATION].frames, frames[[16, 18, 19]])
+    np.testing.assert_array_equal(raw_frames(loaded, Split.EVALUATION), frames[20:])
+    np.testing.assert_array_equal(raw_frames(loaded, Split.VALIDATION), frames[[16, 18, 19]])
     assert len(loaded.splits[Split.FINETUNE].labels) == 16 - 4 - 3
 
 
@@ -175,7 +178,7 @@ def test_contract_with_another_number_of_labels_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = publish(tmp_path / "breastmnist.npz", monkeypatch)
-    three = replace(CONTRACT, labels=("malignant", "benign", "normal"))
+    three = CONTRACT.model_copy(update={"labels": ("malignant", "benign", "normal")})
     with pytest.raises(DataError) as caught:
         medmnist.load(BREAST, file, three, 0)
     assert str(caught.value) == (

@@ -5,13 +5,16 @@ import pytest
 from numpy.typing import NDArray
 
 from packager.artifacts import File
-from packager.contract import Activation, Contract, prepare
+from packager.contract import Activation, Contract
+from packager.contract.tensors import normalise
 from packager.errors import DataError
 from packager.parity import answers as answers_module
 from packager.parity.answers import answers, read_arrays, write_arrays
+from tests.contracts import GRAY
 
 CONTRACT = Contract(
     input_shape=(1, 2, 3),
+    source=GRAY,
     full_scale=255.0,
     mean=(0.5,),
     std=(0.25,),
@@ -33,7 +36,7 @@ def test_program_sees_prepared_frames_in_order_a_batch_at_a_time(
 
     given = answers(frames, CONTRACT, program)
     assert sizes == [3, 3, 2]
-    np.testing.assert_array_equal(given, prepare(frames, CONTRACT).reshape(8, -1))
+    np.testing.assert_array_equal(given, normalise(frames, CONTRACT).reshape(8, -1))
 
 
 def test_frames_of_another_shape_are_refused() -> None:

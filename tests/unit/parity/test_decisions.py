@@ -4,10 +4,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from packager.contract import Activation
+from packager.contract import Activation, Contract
 from packager.parity.decisions import agreement, changed, most_moved
+from tests.contracts import GRAY
 
-SOFTMAX, SIGMOID = Activation.SOFTMAX, Activation.SIGMOID
+SOFTMAX = Contract(
+    input_shape=(1, 4, 4),
+    source=GRAY,
+    full_scale=255.0,
+    mean=(0.5,),
+    std=(0.25,),
+    activation=Activation.SOFTMAX,
+    labels=("cyst", "solid"),
+)
+SIGMOID = SOFTMAX.model_copy(update={"activation": Activation.SIGMOID})
 
 
 def logits(*rows: tuple[float, ...]) -> NDArray[np.float32]:
@@ -51,11 +61,11 @@ def test_changed_samples_come_first_and_then_those_that_moved_most() -> None:
     before = logits((3.0,), (3.0,), (0.2,), (-0.1,), (3.0,))
     after = logits((3.0,), (0.5,), (-0.2,), (4.0,), (2.0,))
     # Samples 3 and 2 changed sides, and 3 moved further; of the rest 1 moved most.
-    order = most_moved(before, after, activation=SIGMOID, limit=10)
+    order = most_moved(before, after, contract=SIGMOID, limit=10)
     assert order.tolist() == [3, 2, 1, 4, 0]
     assert order.dtype == np.int64
 
 
 def test_no_more_samples_are_shown_than_asked_for() -> None:
     before = np.zeros((50, 3), np.float32)
-    assert most_moved(before, before, activation=SOFTMAX, limit=4).tolist() == [0, 1, 2, 3]
+    assert most_moved(before, before, contract=SOFTMAX, limit=4).tolist() == [0, 1, 2, 3]

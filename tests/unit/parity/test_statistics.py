@@ -1,5 +1,4 @@
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,16 +7,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from packager.artifacts import Interval, MetricDrop
-from packager.contract import Activation, Contract, probabilities
+from packager.contract import Activation, Contract
+from packager.contract.answers import probabilities
 from packager.errors import DataError
 from packager.parity import statistics
 from packager.parity.statistics import accuracy_drop, auroc_drop, metric_drops
+from tests.contracts import GRAY
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 
 CONTRACT = Contract(
     input_shape=(1, 4, 4),
+    source=GRAY,
     full_scale=255.0,
     mean=(0.5,),
     std=(0.5,),
@@ -91,7 +93,7 @@ def test_program_loses_nothing_against_itself(
     names = tuple(str(label) for label in range(probability.shape[1]))
     logits = np.log(probability).astype(np.float32)
     nothing = Interval(estimate=0.0, low=0.0, high=0.0)
-    for drop in metric_drops(labels, logits, logits, replace(CONTRACT, labels=names)):
+    for drop in metric_drops(labels, logits, logits, CONTRACT.model_copy(update={"labels": names})):
         assert drop.drop == nothing
 
 
@@ -259,7 +261,7 @@ def test_two_thousand_resamples_of_a_thousand_samples_are_quick() -> None:
 def test_logits_are_scored_by_what_the_contract_says() -> None:
     logits = np.array([[-3.0], [-1.0], [0.5], [2.0]], np.float32)
     labels = np.array([0, 1, 0, 1])
-    contract = replace(CONTRACT, activation=Activation.SIGMOID)
+    contract = CONTRACT.model_copy(update={"activation": Activation.SIGMOID})
     accuracy, auroc = metric_drops(labels, logits, -logits, contract)
     assert (accuracy.metric, accuracy.reference_score, accuracy.candidate_score) == (
         "accuracy", 0.5, 0.5,

@@ -13,13 +13,13 @@ from packager.artifacts import File, Finding, Interval, Layout, Precision, Tenso
 from packager.built import Built
 from packager.bundles import (
     BundledFile,
-    IoContract,
     Manifest,
     MeasuredRecord,
     OpenedBundle,
     OperatorRecord,
     ParityRecord,
 )
+from packager.contract import IoContract
 from packager.distributions import Distribution
 from packager.doctor import Tool
 from packager.recipe import Recipe
@@ -272,9 +272,11 @@ def test_a_bundle_is_shown_section_by_section(
         "packager 0.1.0",
         "",
         "contract",
-        "sample 1 x 64 x 64, channels first; raw 255 is 1.0",
-        "mean 0.33",
-        "std 0.21",
+        "takes frames of 8-bit gray, any size (height x width)",
+        "turned upright as their EXIF orientation says",
+        "taken as they are, 64 x 64 pixels",
+        "normalised: (value / 255 - 0.33) / 0.21",
+        "sample 1 x 64 x 64, channels first",
         "answer softmax over cyst, solid lesion",
         "input 1 x 64 x 64 x 1 channels-last, int8, scale 0.25, zero point -3",
         "output 1 x 2 channels-first, float32",

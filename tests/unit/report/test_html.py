@@ -10,6 +10,7 @@ import pytest
 
 from packager.artifacts import File
 from packager.built import Built
+from packager.contract import Contract
 from packager.errors import BundleError
 from packager.recipe import UnstructuredPruning
 from packager.report import html
@@ -60,10 +61,9 @@ def hostile(value: Any) -> Any:  # noqa: ANN401 - any part of a build
         return value and value + HOSTILE
     if isinstance(value, tuple):
         return tuple(hostile(item) for item in value)
-    if isinstance(value, Target):
-        return value.model_copy(
-            update={key: hostile(vars(value)[key]) for key in ("summary", "source")}
-        )
+    if isinstance(value, Target | Contract):
+        texts = ("labels",) if isinstance(value, Contract) else ("summary", "source")
+        return value.model_copy(update={key: hostile(vars(value)[key]) for key in texts})
     if is_dataclass(value) and not isinstance(value, type):
         # The name of a metric is one of ours, and a chart of its own stands for each.
         free = [f.name for f in fields(value) if f.name != "metric"]

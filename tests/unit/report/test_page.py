@@ -152,11 +152,9 @@ def with_answers(built: Built, folder: Path, *, samples: int, labels: int) -> Bu
     scores = File(path=Path(place.name), sha256=known.sha256, size_bytes=known.size_bytes)
     result = built.targets[0]
     assert result.parity is not None
-    contract = replace(
-        built.networks.contract,
-        activation=Activation.SOFTMAX,
-        labels=tuple(f"label {i}" for i in range(labels)),
-    )
+    names = tuple(f"label {i}" for i in range(labels))
+    update = {"activation": Activation.SOFTMAX, "labels": names}
+    contract = built.networks.contract.model_copy(update=update)
     return replace(
         built,
         networks=replace(built.networks, contract=contract),

@@ -11,12 +11,20 @@ from safetensors.numpy import load
 from packager.artifacts import Runtime
 from packager.bundles import MeasuredRecord, OperatorRecord, ParityRecord, open_bundle
 from packager.cache import files_of
-from packager.contract import decisions, dequantise, prepare, to_device
+from packager.contract.answers import decisions, probabilities
+from packager.contract.tensors import dequantise, normalise, to_device
 from packager.distributions import Distribution
-from packager.stages.bundle import Contents, bundle, golden_samples, model_name
+from packager.stages.bundle import Contents, bundle, model_name
 from tests import bundle_example
 from tests.built_example import READY, example_built
-from tests.bundle_example import CONTRACT, INPUT, OUTPUT, MeanSession, write_bundle
+from tests.bundle_example import (
+    CONTRACT,
+    INPUT,
+    OUTPUT,
+    MeanSession,
+    frames_and_labels,
+    write_bundle,
+)
 
 
 @pytest.fixture
@@ -34,6 +42,7 @@ def test_archive_is_named_after_the_target_and_holds_all_that_ships(archive: Pat
     assert list(files(archive)) == [
         "README.txt",
         "contract.json",
+        "contract.schema.json",
         "golden.safetensors",
         "manifest.json",
         "measured.json",
@@ -73,7 +82,7 @@ def test_manifest_lists_every_other_file_with_its_digest(archive: Path) -> None:
     ]
     del manifest["files"]
     assert manifest == {
-        "format_version": 1,
+        "format_version": 2,
         "packager": "0.1.0",
         "target": "cortex-m4-tflm",
         "recipe": "lamp",
@@ -88,26 +97,26 @@ def test_manifest_lists_every_other_file_with_its_digest(archive: Path) -> None:
     }
 
 
-def test_golden_vectors_hold_every_step_of_the_way(archive: Path, tmp_path: Path) -> None:
+def test_golden_vectors_hold_every_step_of_the_way(archive: Path) -> None:
     golden = load(files(archive)["golden.safetensors"])
-    with np.load(tmp_path / "evaluation.npz") as evaluation:
-        frames, labels = evaluation["frames"], evaluation["labels"]
-    inputs = to_device(prepare(frames[golden["samples"]], CONTRACT), INPUT)
+    frames, labels = frames_and_labels(16)
+    inputs = to_device(normalise(frames, CONTRACT), INPUT)
     outputs = MeanSession().run(inputs)
+    logits = dequantise(outputs, OUTPUT)
     expected = {
-        "samples": golden["samples"],
-        "labels": labels[golden["samples"]],
-        "frames": frames[golden["samples"]],
+        "samples": np.arange(16),
+        "labels": labels,
+        **{f"frame_{place:03}": frame for place, frame in enumerate(frames)},
+        "orientations": np.ones(16, np.int64),
         "inputs": inputs,
         "outputs": outputs,
-        "decisions": decisions(dequantise(outputs, OUTPUT), CONTRACT.activation),
+        "decisions": decisions(logits, CONTRACT),
+        "probabilities": probabilities(logits, CONTRACT.activation),
     }
     assert golden.keys() == expected.keys()
     for name, array in expected.items():
         assert golden[name].dtype == array.dtype, name
         np.testing.assert_array_equal(golden[name], array, err_msg=name)
-    assert len(golden["samples"]) == 16
-    assert set(golden["labels"].tolist()) == {0, 1}
 
 
 def test_what_is_written_can_be_opened(archive: Path, tmp_path: Path) -> None:
@@ -146,22 +155,6 @@ def test_readme_of_real_samples_calls_nothing_simulated(
     assert "Program: 256 bytes. Working memory: LiteRT is silent.\n" in readme
 
 
-@pytest.mark.parametrize(
-    ("labels", "wanted", "samples"),
-    [
-        ((0, 0, 0, 1, 2), 3, [0, 3, 4]),
-        ((0, 0, 0, 1, 2), 4, [0, 1, 3, 4]),
-        ((1, 0), 5, [0, 1]),
-        ((2, 1, 0, 2, 1, 0), 2, [1, 2]),
-        ((3,), 1, [0]),
-    ],
-)
-def test_golden_samples_take_turns_by_label(
-    labels: tuple[int, ...], wanted: int, samples: list[int]
-) -> None:
-    assert golden_samples(np.array(labels, np.int64), wanted).tolist() == samples
-
-
 @pytest.mark.parametrize("runtime", Runtime)
 def test_every_runtime_has_a_name_for_its_program(runtime: Runtime) -> None:
     assert model_name(runtime).startswith("model.")
@@ -183,7 +176,7 @@ def test_contents_are_what_ships_of_a_target(
         summary=result.target.summary,
         recipe="breast-phantom",
         converted=result.converted,
-        evaluation=built.networks.dataset.evaluation,
+        golden=built.networks.dataset.golden,
         contract=built.networks.contract,
         parity=ParityRecord(
             runtime=result.parity.runtime,
@@ -208,4 +201,4 @@ def test_contents_are_what_ships_of_a_target(
         built_with=software,
     )
     # The evidence is for the report: scores of patients' samples do not ship.
-    assert files_of(contents) == [result.converted.program, contents.evaluation]
+    assert files_of(contents) == [result.converted.program, contents.golden]

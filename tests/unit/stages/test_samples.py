@@ -1,30 +1,36 @@
 """Samples that would make a figure wrong are refused before anything is computed."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from packager import datasets
 from packager.artifacts import Dataset
 from packager.cache import Cache
 from packager.contract import Activation, Contract
+from packager.contract.frames import Frame, fit_frame
+from packager.contract.golden import golden_sample
+from packager.contract.spec import Resize, ResizeMode
 from packager.datasets import arrays
 from packager.datasets.splits import Split
 from packager.errors import DataError
-from packager.recipe import ArrayData, PhantomData
-from packager.stages.samples import load_samples
+from packager.recipe import ArrayData, ImageData, PhantomData
+from packager.stages.samples import golden_samples, load_samples
+from tests.contracts import GRAY, SIGNAL
 
 CONTRACT = Contract(
     input_shape=(1, 4, 5),
+    source=GRAY,
     full_scale=255.0,
     mean=(0.5,),
     std=(0.25,),
     activation=Activation.SOFTMAX,
     labels=("cyst", "solid", "fat"),
 )
+SIGNALS = CONTRACT.model_copy(update={"input_shape": (1, 20), "source": SIGNAL})
 ALL_FRAMES = np.random.default_rng(0).integers(0, 256, (4, 6, 4, 5), np.uint8)
 
 
@@ -88,7 +94,7 @@ def test_phantom_is_simulated_once_for_each_seed(cache: Cache) -> None:
         calibration_samples=2,
         evaluation_samples=4,
     )
-    contract = replace(CONTRACT, input_shape=(1, 16, 16), labels=("cyst", "solid"))
+    contract = CONTRACT.model_copy(update={"input_shape": (1, 16, 16), "labels": ("cyst", "solid")})
     one, again = load(phantom, cache, contract), load(phantom, cache, contract)
     other = cache.run(load_samples, datasets.resolve(phantom, None), contract, 1)
     assert one == again
@@ -118,16 +124,16 @@ def test_frames_and_labels_of_different_number_are_refused(
 def test_frames_of_another_shape_are_refused(data: ArrayData, cache: Cache) -> None:
     save(data.calibration, ALL_FRAMES[2].transpose(0, 2, 1))
     assert refusal(data, cache) == (
-        "data.calibration: each sample is (1, 5, 4), the contract says (1, 4, 5) "
-        "(contract.input_shape, channels first)."
+        "data.calibration: sample 0: the frame is 5 by 4 pixels, the contract wants 4 by 5. "
+        "Give frames of that size, or add [contract.resize]."
     )
 
 
-def test_frames_of_different_types_are_refused(data: ArrayData, cache: Cache) -> None:
+def test_frames_of_another_type_than_the_source_are_refused(data: ArrayData, cache: Cache) -> None:
     save(data.evaluation, ALL_FRAMES[3].astype(np.float32))
     assert refusal(data, cache) == (
-        "data.evaluation: frames are float32, those of data.finetune uint8. "
-        "Save all splits in the same type."
+        "data.evaluation: sample 0: pixels have no unsigned whole numbers, "
+        "the contract says 8 bits."
     )
 
 
@@ -135,12 +141,18 @@ def test_frames_of_different_types_are_refused(data: ArrayData, cache: Cache) ->
 def test_broken_number_is_refused_with_its_place(
     data: ArrayData, cache: Cache, broken: float
 ) -> None:
-    frames = ALL_FRAMES[0].astype(np.float32)
-    frames[4, 3, 2] = broken
-    save(data.finetune, frames)
-    assert refusal(data, cache) == (
-        "data.finetune: sample 4 holds NaN or infinity. Remove or repair it."
+    save_signals(data)
+    signals = ALL_FRAMES[0].reshape(6, 20).astype(np.float32)
+    signals[4, 17] = broken
+    save(data.finetune, signals)
+    assert refusal(data, cache, SIGNALS) == (
+        "data.finetune: sample 4: sample 17 of lead 0 is NaN or infinite. Remove or repair it."
     )
+
+
+def save_signals(data: ArrayData) -> None:
+    for path, frames in zip(arrays.paths(data).values(), ALL_FRAMES, strict=True):
+        save(path, frames.reshape(6, 20).astype(np.float32))
 
 
 @pytest.mark.parametrize("label", [3, -1])
@@ -218,8 +230,79 @@ def test_repeats_within_a_split_are_no_overlap(data: ArrayData, cache: Cache) ->
 
 
 def test_signals_are_taken_with_their_own_shape(data: ArrayData, cache: Cache) -> None:
-    contract = replace(CONTRACT, input_shape=(1, 20))
-    for path, frames in zip(arrays.paths(data).values(), ALL_FRAMES, strict=True):
-        save(path, frames.reshape(6, 20).astype(np.float32))
-    read = arrays.read(load(data, cache, contract).finetune.path, ("frames",))["frames"]
-    assert (read.dtype.name, read.shape) == ("float32", (6, 20))
+    save_signals(data)
+    read = arrays.read(load(data, cache, SIGNALS).finetune.path, ("frames",))["frames"]
+    assert (read.dtype.name, read.shape) == ("float32", (6, 1, 20))
+
+
+def test_frames_of_another_size_are_resized_and_golden_ones_stay_raw(
+    data: ArrayData, cache: Cache
+) -> None:
+    small = CONTRACT.model_copy(
+        update={"input_shape": (1, 2, 3), "resize": Resize(mode=ResizeMode.AREA)}
+    )
+    dataset = load(data, cache, small)
+    fitted = arrays.read(dataset.evaluation.path, ("frames",))["frames"]
+    expected = [fit_frame(Frame(pixels=frame), small) for frame in ALL_FRAMES[3]]
+    np.testing.assert_array_equal(fitted, expected)
+    with np.load(dataset.golden.path) as golden:
+        assert golden["samples"].tolist() == [0, 1, 2, 3, 4, 5]
+        assert golden["labels"].tolist() == [0, 1, 2, 0, 1, 2]
+        assert golden["orientations"].tolist() == [1] * 6
+        for place in range(6):
+            np.testing.assert_array_equal(golden[f"frame_{place:03}"], ALL_FRAMES[3][place])
+
+
+def test_images_of_any_size_and_turn_are_decoded_as_the_contract_says(
+    tmp_path: Path, cache: Cache
+) -> None:
+    contract = CONTRACT.model_copy(update={"resize": Resize(mode=ResizeMode.ANTIALIAS)})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for index, split in enumerate(Split):
+        for label, frame in zip(contract.labels, ALL_FRAMES[index], strict=False):
+            path = tmp_path / "images" / split / label / "a.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(np.tile(frame, (3, 2))).save(path, exif=exif)
+    images = ImageData(
+        source="images", folder=tmp_path / "images", origin="drawn for a test", simulated=True
+    )
+    dataset = cache.run(load_samples, datasets.resolve(images, None), contract, 0)
+    with np.load(dataset.golden.path) as golden:
+        raw = golden_sample(golden, 1, contract)
+    assert isinstance(raw, Frame)
+    assert raw.orientation == 6
+    np.testing.assert_array_equal(raw.pixels, np.tile(ALL_FRAMES[3][2], (3, 2)))
+    fitted = arrays.read(dataset.evaluation.path, ("frames",))["frames"]
+    np.testing.assert_array_equal(fitted[1], fit_frame(raw, contract))
+
+
+def test_broken_image_is_named(tmp_path: Path, cache: Cache) -> None:
+    for split in Split:
+        for label in CONTRACT.labels:
+            path = tmp_path / "images" / split / label / "a.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(ALL_FRAMES[0][0]).save(path)
+    broken = tmp_path / "images" / "validation" / "fat" / "a.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    images = ImageData(
+        source="images", folder=tmp_path / "images", origin="drawn for a test", simulated=True
+    )
+    with pytest.raises(DataError, match=f"^{broken}: is not a readable image: "):
+        cache.run(load_samples, datasets.resolve(images, None), CONTRACT, 0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted", "samples"),
+    [
+        ((0, 0, 0, 1, 2), 3, [0, 3, 4]),
+        ((0, 0, 0, 1, 2), 4, [0, 1, 3, 4]),
+        ((1, 0), 5, [0, 1]),
+        ((2, 1, 0, 2, 1, 0), 2, [1, 2]),
+        ((3,), 1, [0]),
+    ],
+)
+def test_golden_samples_take_turns_by_label(
+    labels: tuple[int, ...], wanted: int, samples: list[int]
+) -> None:
+    assert golden_samples(np.array(labels, np.int64), wanted).tolist() == samples
