@@ -17,13 +17,13 @@ INSTALL := $(BIN)/pip install --quiet -c constraints.txt
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench lock clean chromium
+.PHONY: demo test bench lock clean programs
 
 demo: .venv/installed-demo
 	$(BIN)/packager build examples/phantom/packager.toml --out dist/demo
 
 # The integration tests run two at a time: more threads each would only get in the way.
-test: .venv/installed-dev chromium
+test: .venv/installed-dev programs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -67,13 +67,19 @@ $(BIN)/pip:
 	$(INSTALL) -e '.[dev]'
 	touch .venv/installed-demo $@
 
-# The tests of the report look at it in a browser.
-chromium:
-	@if ! command -v chromium > /dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; \
-	  else \
-	    echo "chromium is not here, so the tests of the report in a browser are skipped." \
-	      "On Debian: apt-get install chromium" >&2; \
-	  fi; \
+# program=Debian's package: the report is looked at in a browser, and the code that contracts
+# are written as is compiled and run in each language, also on an emulated microcontroller.
+TEST_PROGRAMS := chromium=chromium javac=default-jdk-headless node=nodejs gcc=gcc g++=g++ \
+  arm-none-eabi-gcc=gcc-arm-none-eabi qemu-system-arm=qemu-system-arm
+
+programs:
+	@missing=; for pair in $(TEST_PROGRAMS); do \
+	  command -v "$${pair%%=*}" > /dev/null || missing="$$missing $${pair#*=}"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; \
+	else \
+	  echo "Not here, so the tests that need them are skipped; on Debian:" \
+	    "apt-get install$$missing" >&2; \
 	fi
