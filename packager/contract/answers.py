@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from packager.artifacts import Layout, TensorIo
 from packager.contract.frames import Region, content, region
-from packager.contract.spec import Activation, BoxForm, Contract
+from packager.contract.spec import MAX_SIDE_PX, Activation, BoxForm, Contract
 from packager.contract.tensors import dequantise
 from packager.errors import Fault, FrameError
 
@@ -38,6 +38,19 @@ class Scored:
 
     label: int
     probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a classifier says of one frame.
+
+    Attributes:
+        label: Index of the decided one.
+        ranked: The `top_k` most probable ones, best first.
+    """
+
+    label: int
+    ranked: tuple[Scored, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +154,34 @@ def ranked(logits: NDArray[np.float32], contract: Contract) -> tuple[Scored, ...
     )
 
 
+def answer(stored: NDArray[np.generic], io: TensorIo, contract: Contract) -> Answer:
+    """Return what a classifier's output for one frame means.
+
+    Args:
+        stored: What the program gave, in its own type.
+        io: The program's output.
+        contract: One without boxes and segments.
+
+    Raises:
+        FrameError: The output has another number of values, or one is NaN or infinite.
+    """
+    require_output(stored, contract)
+    logits = dequantise(stored, io).reshape(1, -1)
+    require_finite_output(logits)
+    return Answer(label=int(decisions(logits, contract)[0]), ranked=ranked(logits[0], contract))
+
+
+def require_output(stored: NDArray[np.generic], contract: Contract) -> None:
+    """Refuse an output of another number of values than the contract's.
+
+    Raises:
+        FrameError: It has more or fewer.
+    """
+    if stored.size != contract.outputs:
+        problem = f"the output has {stored.size} values and should have {contract.outputs}."
+        raise FrameError(Fault.TRUNCATED, problem)
+
+
 def require_finite_output(logits: NDArray[np.float32]) -> None:
     """Refuse what no answer can be made of.
 
@@ -164,10 +205,15 @@ def boxes(
         width_px: Likewise.
 
     Raises:
-        FrameError: An output is NaN or infinite.
+        FrameError: The frame has no such sides, the output has another number of values, or
+            one is NaN or infinite.
     """
     settings = contract.boxes
     assert settings, "boxes come from a contract that has them"
+    if not (1 <= height_px <= MAX_SIDE_PX and 1 <= width_px <= MAX_SIDE_PX):
+        problem = f"the frame is {height_px} by {width_px} pixels; sides go from 1 to"
+        raise FrameError(Fault.WRONG_SIZE, f"{problem} {MAX_SIDE_PX}.")
+    require_output(stored, contract)
     values = dequantise(stored, io).reshape(settings.candidates, 4 + len(contract.labels))
     require_finite_output(values)
     logits = values[:, 4:]
@@ -243,10 +289,11 @@ def label_map(stored: NDArray[np.generic], io: TensorIo, contract: Contract) -> 
     The largest logit decides, the first of equal ones; with 'sigmoid', one above 0.
 
     Raises:
-        FrameError: An output is NaN or infinite.
+        FrameError: The output has another number of values, or one is NaN or infinite.
     """
     settings = contract.segments
     assert settings, "a label map comes from a contract that has segments"
+    require_output(stored, contract)
     planes = 1 if contract.activation is Activation.SIGMOID else len(contract.labels)
     first = io.layout is Layout.CHANNELS_FIRST
     shape = (planes, *settings.size_px) if first else (*settings.size_px, planes)

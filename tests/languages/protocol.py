@@ -35,7 +35,7 @@ from packager.contract.faults import Fault, FrameError
 from packager.contract.frames import fit_frame, frame_of_bytes
 from packager.contract.signals import fit_signal, signal_of_bytes
 from packager.contract.spec import FORMAT_VERSION
-from packager.contract.tensors import dequantise, normalise, to_device
+from packager.contract.tensors import normalise, to_device
 
 CASE = struct.Struct("<12I")
 RESULT = struct.Struct("<2I")
@@ -150,12 +150,9 @@ def _answered(case: Case, io: IoContract) -> bytes:
             for b in found
         )
         return struct.pack("<2I", len(found), 0) + b"".join(boxes)
-    logits = dequantise(stored, io.output)
-    answers.require_finite_output(logits)
-    decided = int(answers.decisions(logits[np.newaxis], contract)[0])
-    ranked = answers.ranked(logits, contract)
-    return struct.pack("<2I", decided, 0) + b"".join(
-        struct.pack("<2Id", entry.label, 0, entry.probability) for entry in ranked
+    answer = answers.answer(stored, io.output, contract)
+    return struct.pack("<2I", answer.label, 0) + b"".join(
+        struct.pack("<2Id", entry.label, 0, entry.probability) for entry in answer.ranked
     )
 
 

@@ -14,7 +14,18 @@ from tests.built_example import example_built
 from tests.conftest import REPOSITORY
 from tests.recipe_example import RECIPE
 
-COMMANDS = ("new", "build", "targets", "doctor", "inspect", "report", "explain", "schema")
+COMMANDS = (
+    "new",
+    "build",
+    "targets",
+    "doctor",
+    "inspect",
+    "check-input",
+    "code",
+    "report",
+    "explain",
+    "schema",
+)
 
 
 def run(*arguments: str) -> Result:
@@ -60,7 +71,7 @@ def all_errors() -> Iterator[type[PackagerError]]:
 def test_help_names_every_command_with_what_it_does() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    listed = re.findall(r"^│ ([a-z]+) +[A-Z]", result.stdout, re.MULTILINE)
+    listed = re.findall(r"^│ ([a-z-]+) +[A-Z]", result.stdout, re.MULTILINE)
     assert tuple(listed) == COMMANDS
 
 
