@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 EXIF_ORIENTATION = 0x0112
 # Pillow's names of the pixels that can be stated in a colour exactly: gray is a colour, and
-# so is an entry of a palette, but a colour is no gray.
+# so is an entry of a palette; a colour is gray where all its channels are equal.
+COLOURS = ("RGB", "L", "1", "P")
 EXACT_MODES = {
-    Colour.GRAY: ("L", "1"),
-    Colour.RGB: ("RGB", "L", "1", "P"),
-    Colour.BGR: ("RGB", "L", "1", "P"),
+    Colour.GRAY: COLOURS,
+    Colour.RGB: COLOURS,
+    Colour.BGR: COLOURS,
     Colour.PALETTE: ("P",),
     Colour.YBR: (),
 }
@@ -28,9 +29,10 @@ EXACT_MODES = {
 def read_frame(path: Path, contract: Contract) -> Frame:
     """Read an image file as a raw frame of the contract's colour and depth.
 
-    Where the contract says RGB, gray files and palettes are taken too, since their colours
-    are known exactly; nothing else is converted. JPEG is decoded by Pillow: another decoder
-    may differ by a gray level, which no contract can mend.
+    A file of another kind is taken where it states the same colours exactly: gray and palettes
+    as RGB, RGB as gray where all channels are equal, an alpha channel that is opaque.
+    Nothing else is converted. JPEG is decoded by Pillow: another decoder may differ by a gray
+    level, which no contract can mend.
 
     Raises:
         DataError: The file is no image, is truncated, or is of another colour or depth.
@@ -64,12 +66,29 @@ def _pixels(image: "Image.Image", path: Path, contract: Contract) -> NDArray[np.
     colour = contract.image.colour
     if contract.image.bits == 16:
         return np.asarray(image).astype(np.uint16)
-    if image.mode not in EXACT_MODES[colour] or "transparency" in image.info:
+    pixels = _exact(image, colour)
+    if pixels is None:
         remedy = "Convert the file, or write the files' own colour into contract.source."
         raise DataError(str(path), f"pixels are {image.mode}, not {colour}. {remedy}")
-    wanted = EXACT_MODES[colour][0]
-    pixels = np.asarray(image if image.mode == wanted else image.convert(wanted), np.uint8)
-    return pixels[..., ::-1] if colour is Colour.BGR else pixels
+    return pixels
+
+
+def _exact(image: "Image.Image", colour: Colour) -> NDArray[np.uint8] | None:
+    """Return the pixels as a colour that states them exactly; None where it cannot."""
+    if "transparency" in image.info:
+        return None
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
+        image = image.convert("RGB")
+    if image.mode not in EXACT_MODES[colour]:
+        return None
+    if colour is Colour.PALETTE:
+        return np.asarray(image, np.uint8)
+    if colour is Colour.GRAY and image.mode in ("L", "1"):
+        return np.asarray(image.convert("L"), np.uint8)
+    colours = np.asarray(image.convert("RGB"), np.uint8)
+    if colour is Colour.GRAY:
+        return colours[..., 0] if (colours == colours[..., :1]).all() else None
+    return colours[..., ::-1] if colour is Colour.BGR else colours
 
 
 def _palette(image: "Image.Image", contract: Contract) -> NDArray[np.uint8] | None:

@@ -73,7 +73,10 @@ def signal_of_bytes(
         FrameError: It is not what the contract's source says.
     """
     types: dict[int, np.dtype[np.generic]] = {16: np.dtype("<i2"), 32: np.dtype("<f4")}
-    dtype = types.get(bits, np.dtype(np.void))
+    if bits not in types:
+        problem = f"samples have {bits} bits; whole numbers have 16, float32 has 32."
+        raise FrameError(Fault.WRONG_BIT_DEPTH, problem)
+    dtype = types[bits]
     _require_kind(dtype, shape, contract)
     wanted = shape[0] * shape[1] * dtype.itemsize
     if len(samples) != wanted:

@@ -17,6 +17,9 @@ FORMAT_VERSION = 2
 MAX_SIDE_PX = 16_384
 MAX_SIGNAL_LENGTH = 8_192
 MAX_FILTER_GAIN = 16.0
+MIN_SECTOR_DEG = 0.1
+# A detector's tensor: corners in 1 / 16 pixel of any frame then fit into 32 bits.
+MAX_BOXES_SIDE_PX = 4_096
 
 Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
@@ -150,8 +153,12 @@ class Sector(Strict):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.left_deg >= self.right_deg or self.inner_px >= self.outer_px:
-            message = "'left_deg' must be below 'right_deg', and 'inner_px' below 'outer_px'"
+        # Closer edges would become one line, which has no inside.
+        if self.right_deg - self.left_deg < MIN_SECTOR_DEG or self.inner_px >= self.outer_px:
+            message = (
+                f"'left_deg' must be {MIN_SECTOR_DEG:g} degrees or more below 'right_deg', and "
+                "'inner_px' below 'outer_px'"
+            )
             raise ValueError(message)
         if max(abs(self.apex_px[0]), abs(self.apex_px[1])) > MAX_SIDE_PX:
             message = f"'apex_px' must be within {MAX_SIDE_PX} pixels of the frame's corner"
@@ -341,6 +348,11 @@ def _source_problem(contract: Contract) -> str:
             return "'signal' goes with a source of kind 'signal'"
         if contract.resize and contract.resize.fill >= 2**source.bits:
             return f"'resize.fill' must fit into {source.bits} bits"
+        box, wanted = contract.crop, contract.input_shape[1:]
+        if isinstance(box, BoxCrop) and not contract.resize:
+            return "'crop' has not the size of 'input_shape': add [contract.resize]" * (
+                (box.height_px, box.width_px) != wanted
+            )
         return ""
     if contract.sector or contract.crop or contract.resize:
         return "'sector', 'crop' and 'resize' go with a source of kind 'image'"
@@ -382,5 +394,9 @@ def _answer_problem(contract: Contract) -> str:
             finds and (contract.threshold or contract.top_k > 1)
         ),
         "'segments' takes at most 256 labels": contract.segments and len(labels) > 256,
+        f"'boxes' takes an 'input_shape' of at most {MAX_BOXES_SIDE_PX} pixels a side": (
+            contract.boxes and max(contract.input_shape[1:]) > MAX_BOXES_SIDE_PX
+        ),
+        "'labels' holds a NUL character, which ends a text in C": any("\0" in x for x in labels),
     }
     return next((problem for problem, found in problems.items() if found), "")

@@ -40,10 +40,11 @@ def normalise(fitted: NDArray[np.generic], contract: Contract) -> NDArray[np.flo
         values = np.ascontiguousarray((scaled - mean) / std, np.float32)
     if not np.isfinite(values).all():
         sample = int(np.argwhere(~np.isfinite(values))[0][0])
-        known = np.isfinite(planes[sample]).all()
-        fault = Fault.OUT_OF_RANGE if known else Fault.NOT_FINITE
+        if np.isfinite(planes[sample]).all():
+            problem = f"sample {sample} is too large for float32 once it is normalised."
+            raise FrameError(Fault.OUT_OF_RANGE, problem)
         problem = f"sample {sample} holds NaN or infinity. Remove or repair it."
-        raise FrameError(fault, problem)
+        raise FrameError(Fault.NOT_FINITE, problem)
     return values
 
 

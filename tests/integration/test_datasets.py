@@ -14,13 +14,14 @@ from packager import datasets, recipe
 from packager.artifacts import Dataset, File, SampleFiles
 from packager.cache import Cache
 from packager.contract import Activation, Contract
+from packager.contract.spec import Resize, ResizeMode
 from packager.datasets import Samples, arrays, medmnist
 from packager.datasets.medmnist import PUBLISHED
 from packager.errors import DataError, StorageError
 from packager.recipe import ImageData, MedMnistData
 from packager.stages.samples import load_samples
 from tests.conftest import REPOSITORY, real_data
-from tests.contracts import GRAY
+from tests.contracts import GRAY, RGB
 
 BREAST = MedMnistData(source="medmnist:breastmnist", calibration_samples=64)
 CHEST = MedMnistData(source="medmnist:pneumoniamnist", calibration_samples=100)
@@ -111,11 +112,14 @@ def test_folder_of_images_moves_without_a_second_decoding(tmp_path: Path, cache:
                 pixels = rng.integers(0, 256, (40, 30, 3), np.uint8)
                 Image.fromarray(pixels).save(folder / name)
     source = ImageData(source="images", folder=tmp_path / "scans", origin="drawn", simulated=True)
-    one = cache.run(load_samples, datasets.resolve(source, None), CONTRACT, 0)
+    contract = CONTRACT.model_copy(
+        update={"source": RGB, "resize": Resize(mode=ResizeMode.ANTIALIAS)}
+    )
+    one = cache.run(load_samples, datasets.resolve(source, None), contract, 0)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "scans").rename(tmp_path / "elsewhere" / "scans")
     moved = source.model_copy(update={"folder": tmp_path / "elsewhere" / "scans"})
-    assert cache.run(load_samples, datasets.resolve(moved, None), CONTRACT, 0) == one
+    assert cache.run(load_samples, datasets.resolve(moved, None), contract, 0) == one
     assert [visit.reused for visit in cache.visits] == [False, True]
     assert sizes(one) == (4, 4, 4, 4)
 

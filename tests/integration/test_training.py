@@ -69,7 +69,7 @@ def write_split(path: Path, samples: int, seed: int) -> File:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    names = ("finetune", "validation", "calibration", "evaluation")
+    names = ("finetune", "validation", "calibration", "evaluation", "golden")
     files = {n: write_split(tmp_path / f"{n}.npz", 128, i) for i, n in enumerate(names)}
     return Dataset(**files, origin="drawn by the test", simulated=True)
 
