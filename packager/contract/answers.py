@@ -122,8 +122,8 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 def probabilities(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.float64]:
     """Return the probability of each label, (n, labels), from logits (n, outputs)."""
     if activation is Activation.SIGMOID:
-        positive = sigmoid(logits[:, 0])
-        return np.stack([1.0 - positive, positive], axis=1)
+        # Not one minus the other: some libraries for ARM round that subtraction wrongly.
+        return np.stack([sigmoid(-logits[:, 0]), sigmoid(logits[:, 0])], axis=1)
     return softmax(logits)
 
 

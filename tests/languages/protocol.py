@@ -31,11 +31,11 @@ import numpy as np
 
 from packager.artifacts import Precision, TensorIo
 from packager.contract import IoContract, answers
-from packager.contract.faults import Fault, FrameError
 from packager.contract.frames import fit_frame, frame_of_bytes
 from packager.contract.signals import fit_signal, signal_of_bytes
 from packager.contract.spec import FORMAT_VERSION
 from packager.contract.tensors import normalise, to_device
+from packager.errors import Fault, FrameError
 
 CASE = struct.Struct("<12I")
 RESULT = struct.Struct("<2I")

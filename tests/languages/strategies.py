@@ -24,6 +24,7 @@ from packager.contract.signals import MAX_RAW_STEPS
 from packager.contract.spec import (
     MAX_SIDE_PX,
     MAX_SIGNAL_LENGTH,
+    MIN_SECTOR_DEG,
     Activation,
     BoxCrop,
     Boxes,
@@ -158,6 +159,8 @@ def sectors(draw: st.DrawFn) -> Sector:
     if one_in(draw, 2):
         angles = st.floats(-90.0, 90.0)
     left, right = sorted(draw(st.lists(angles, min_size=2, max_size=2, unique=True)))
+    if right - left < MIN_SECTOR_DEG:
+        left, right = (left - 1.0, right) if right > 0.0 else (left, right + 1.0)
     inner = draw(st.integers(0, 2) | st.integers(0, 20))
     return Sector(
         apex_px=(draw(place), draw(place)),

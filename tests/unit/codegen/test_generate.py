@@ -12,8 +12,7 @@ from packager import codegen
 from packager.artifacts import Layout
 from packager.codegen import Language, camel, generate, quoted_utf8, quoted_utf16, write
 from packager.contract import FORMAT_VERSION, IoContract, document
-from packager.contract.faults import Fault
-from packager.errors import ConfigError, StorageError
+from packager.errors import ConfigError, Fault, StorageError
 from tests.languages import strategies
 from tests.unit.contract.examples import float32, image_contract
 

@@ -4,8 +4,8 @@ import pytest
 
 from packager.artifacts import Layout, Precision, TensorIo
 from packager.contract import Contract
-from packager.contract.faults import FrameError
 from packager.contract.spec import Activation, Colour, ImageSource, SignalSource, SignalSteps
+from packager.errors import FrameError
 
 
 def image_source(**changes: object) -> ImageSource:

@@ -30,7 +30,6 @@ from packager.contract.answers import (
     sigmoid,
     softmax,
 )
-from packager.contract.faults import FrameError
 from packager.contract.spec import (
     Activation,
     BoxCrop,
@@ -42,6 +41,7 @@ from packager.contract.spec import (
     ResizeMode,
     Segments,
 )
+from packager.errors import FrameError
 from tests.unit.contract.examples import fault_and_problem, float32, image_contract, int8
 
 LOGITS = arrays.arrays(
@@ -182,11 +182,12 @@ def test_labels_are_ranked_by_probability_and_then_in_their_own_order() -> None:
 
 def test_both_labels_of_one_logit_are_ranked() -> None:
     found = ranked(np.array([-1.0], np.float32), binary(top_k=2))
-    positive = float(sigmoid(np.array([-1.0], np.float32))[0])
+    negative, positive = map(float, sigmoid(np.array([1.0, -1.0], np.float32)))
     assert found == (
-        Scored(label=0, probability=1.0 - positive),
+        Scored(label=0, probability=negative),
         Scored(label=1, probability=positive),
     )
+    assert negative + positive == pytest.approx(1.0, abs=1e-15)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])

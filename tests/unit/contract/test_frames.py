@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from packager.contract import Contract
-from packager.contract.faults import FrameError
 from packager.contract.frames import (
     Frame,
     Region,
@@ -39,6 +38,7 @@ from packager.contract.spec import (
     ResizeMode,
     Sector,
 )
+from packager.errors import FrameError
 from tests.unit.contract.examples import fault_and_problem, image_contract, image_source
 
 SIDES = st.integers(1, 40)

@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from packager.contract import Contract
-from packager.contract.faults import FrameError
 from packager.contract.resampling import taps
 from packager.contract.signals import (
     fir_steps,
@@ -22,6 +21,7 @@ from packager.contract.signals import (
     taper_steps,
 )
 from packager.contract.spec import Position, ResizeMode, Standardise, Taper
+from packager.errors import FrameError
 from tests.unit.contract.examples import (
     INT16,
     fault_and_problem,

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from packager.artifacts import Layout
 from packager.contract import Contract
-from packager.contract.faults import FrameError
 from packager.contract.spec import Standardise
 from packager.contract.tensors import dequantise, full_scale, normalise, quantise, to_device
-from packager.errors import DataError
+from packager.errors import DataError, FrameError
 from tests.unit.contract.examples import (
     fault_and_problem,
     float32,
