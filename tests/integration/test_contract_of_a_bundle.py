@@ -233,7 +233,7 @@ def test_pictures_show_what_the_tensor_holds(bundle: Path, tmp_path: Path) -> No
 
 def test_frame_that_is_not_the_contracts_is_refused(bundle: Path, tmp_path: Path) -> None:
     colour = tmp_path / "colour.png"
-    Image.new("RGB", (WIDTH_PX, HEIGHT_PX)).save(colour)
+    Image.new("RGB", (WIDTH_PX, HEIGHT_PX), (200, 30, 30)).save(colour)
     with pytest.raises(DataError) as caught:
         check_input(colour, bundle)
     assert str(caught.value) == (
