@@ -102,6 +102,9 @@ class Training(Strict):
     batch_size: Count
     learning_rate: Positive
     """Peak of a one-cycle schedule, for AdamW."""
+    averaging_epochs: Annotated[float, Field(ge=0.0)] = 0.0
+    """Keep a running average of the weights over about as many passes: a network less
+    shaken by the last few batches. 0 keeps the weights as they are."""
 
 
 class Augmentation(StrEnum):
@@ -109,6 +112,13 @@ class Augmentation(StrEnum):
 
     NONE = "none"
     FLIP_SHIFT = "flip-shift"
+
+
+class Blending(StrEnum):
+    """Whether training samples are mixed with each other."""
+
+    NONE = "none"
+    PAIRS = "pairs"
 
 
 class Distillation(StrEnum):
@@ -123,6 +133,9 @@ class TrainTable(Training):
 
     augmentation: Augmentation = Augmentation.FLIP_SHIFT
     """What is done to each sample: 'none' for data that has no left and right."""
+    blending: Blending = Blending.NONE
+    """'pairs' mixes each sample with another, and their labels alike (mixup): a smoother
+    network, which its pruned and its int8 form follow more closely. It needs more epochs."""
 
 
 class FinetuneTable(Training):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from packager.compression.training import Loss
+from packager.compression.training import Loss, blend
 
 
 def teacher_loss(teacher: nn.Module) -> Loss:
@@ -21,16 +21,9 @@ def teacher_loss(teacher: nn.Module) -> Loss:
     """
 
     def loss(network: nn.Module, inputs: Tensor, _labels: Tensor) -> Tensor:
-        shown = blend(inputs) if network.training else inputs
+        shown = blend(inputs).inputs if network.training else inputs
         with torch.no_grad():
             wanted = teacher(shown)
         return functional.mse_loss(network(shown), wanted)
 
     return loss
-
-
-def blend(inputs: Tensor) -> Tensor:
-    """Return each sample (n, channels, ...) mixed with another, in a share drawn from 0 to 1."""
-    share = torch.rand(len(inputs), *[1] * (inputs.dim() - 1), device=inputs.device)
-    other = inputs[torch.randperm(len(inputs), device=inputs.device)]
-    return torch.lerp(inputs, other, share)

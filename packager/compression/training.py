@@ -50,6 +50,21 @@ class Lesson:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Blend:
+    """Samples mixed with others of their batch.
+
+    Attributes:
+        inputs: (n, channels, ...), each between a sample and its partner.
+        partners: int64 (n,): which sample of the batch was mixed in.
+        shares: float32 (n,): how much of each is its partner's, 0 (none) to 1 (all).
+    """
+
+    inputs: Tensor
+    partners: Tensor
+    shares: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class Learned:
     """How the network came to its weights; `best_epoch` counts from 0."""
 
@@ -83,6 +98,36 @@ def label_loss(outputs: Tensor, labels: Tensor, activation: Activation) -> Tenso
     return functional.cross_entropy(class_logits(outputs, activation), labels)
 
 
+def blended_label_loss(activation: Activation) -> Loss:
+    """Return the loss of answering between two labels as the sample lies between two samples.
+
+    Blending is for the network that trains; in eval mode it is the plain label loss. A
+    network trained so changes evenly between its samples (Zhang et al., 2018,
+    arXiv:1710.09412): fewer of them lie close to a decision boundary, and a smaller
+    network can follow it.
+    """
+
+    def loss(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+        if not network.training:
+            return label_loss(network(inputs), labels, activation)
+        shown = blend(inputs)
+        logits = class_logits(network(shown.inputs), activation)
+        own = functional.cross_entropy(logits, labels, reduction="none")
+        others = functional.cross_entropy(logits, labels[shown.partners], reduction="none")
+        return torch.lerp(own, others, shown.shares).mean()
+
+    return loss
+
+
+def blend(inputs: Tensor) -> Blend:
+    """Return each sample (n, channels, ...) mixed with another, in a share drawn from 0 to 1."""
+    shares = torch.rand(len(inputs), device=inputs.device)
+    partners = torch.randperm(len(inputs), device=inputs.device)
+    each = shares.reshape(-1, *[1] * (inputs.dim() - 1))
+    mixed = torch.lerp(inputs, inputs[partners], each)
+    return Blend(inputs=mixed, partners=partners, shares=shares)
+
+
 def class_logits(outputs: Tensor, activation: Activation) -> Tensor:
     """Return one logit for each label: a sigmoid's are zero and its one output."""
     if activation is Activation.SIGMOID:
@@ -94,6 +139,8 @@ def fit(
     network: nn.Module, lesson: Lesson, settings: TrainTable | FinetuneTable, compute: Compute
 ) -> Learned:
     """Train `network` in place, by AdamW on a one-cycle schedule; keep its best epoch.
+
+    Where the settings average, an epoch's weights are the running average at its end.
 
     Returns:
         The history up to the early stop; the network has the weights of `best_epoch` and
@@ -107,12 +154,14 @@ def fit(
     history: list[Epoch] = []
     best, best_state = 0, copy.deepcopy(network.state_dict())
     with deterministic(compute), progress.track(lesson.task, settings.epochs) as advance:
-        passes = _passes(network, lesson, settings)
+        average = _Average(settings.averaging_epochs * len(_starts(lesson, settings)))
+        passes = _passes(network, average, lesson, settings)
         for epoch, train_loss in enumerate(passes):
-            history.append(_evaluate(network, lesson, train_loss))
+            with average.worn_by(network):
+                history.append(_evaluate(network, lesson, train_loss))
             error = history[-1].validation_loss_error
             if epoch == 0 or error < history[best].validation_loss_error:
-                best, best_state = epoch, copy.deepcopy(network.state_dict())
+                best, best_state = epoch, copy.deepcopy(average.state)
             advance(f"validation loss {error:.3f}")
             if epoch - best >= settings.patience_epochs:
                 break
@@ -121,13 +170,50 @@ def fit(
     return Learned(history=tuple(history), best_epoch=best)
 
 
-def _passes(
-    network: nn.Module, lesson: Lesson, settings: TrainTable | FinetuneTable
-) -> Iterator[float]:
-    """Yield the mean loss of one pass over the samples after the other."""
+class _Average:
+    """A running average of a network's weights and of its batch norms' statistics.
+
+    PyTorch's own copies the module, which a network with masked weights does not allow.
+    """
+
+    def __init__(self, steps: float) -> None:
+        self.share = 1.0 / max(1.0, steps)
+        self.state: dict[str, Tensor] = {}
+
+    def update(self, network: nn.Module) -> None:
+        """Move towards the network's state; the first call takes it over."""
+        for name, tensor in network.state_dict().items():
+            if name in self.state and tensor.is_floating_point():
+                self.state[name].lerp_(tensor, self.share)
+            else:
+                self.state[name] = tensor.clone()
+
+    @contextmanager
+    def worn_by(self, network: nn.Module) -> Iterator[None]:
+        """Let the network have the average, and then its own state again."""
+        own = copy.deepcopy(network.state_dict())
+        network.load_state_dict(self.state)
+        try:
+            yield
+        finally:
+            network.load_state_dict(own)
+
+
+def _starts(lesson: Lesson, settings: TrainTable | FinetuneTable) -> list[int]:
+    """Return where each batch of a pass begins."""
     count = len(lesson.samples.labels)
     # A last batch of one sample has no variance to normalise by.
-    starts = [s for s in range(0, count, settings.batch_size) if count - s > 1 or count == 1]
+    return [s for s in range(0, count, settings.batch_size) if count - s > 1 or count == 1]
+
+
+def _passes(
+    network: nn.Module,
+    average: _Average,
+    lesson: Lesson,
+    settings: TrainTable | FinetuneTable,
+) -> Iterator[float]:
+    """Yield the mean loss of one pass over the samples after the other."""
+    count, starts = len(lesson.samples.labels), _starts(lesson, settings)
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=settings.epochs * len(starts)
@@ -144,6 +230,7 @@ def _passes(
             loss.backward()
             optimizer.step()
             schedule.step()
+            average.update(network)
             total += float(loss.detach()) * len(batch)
         if not np.isfinite(total):
             remedy = "Lower learning_rate, or look for broken samples."

@@ -17,7 +17,7 @@ class Student:
     teacher: Model
 
 
-@step(version=1, tools=("torch", "numpy"))
+@step(version=2, tools=("torch", "numpy"))
 def finetune(
     out: Path,
     student: Student,

@@ -1,14 +1,15 @@
 """Train the user's network from scratch, where the recipe brings no weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from packager.artifacts import Dataset, Model, Tuned
 from packager.cache import step
 from packager.contract import Contract
-from packager.recipe import Compute, TrainTable
+from packager.recipe import Blending, Compute, TrainTable
 
 
-@step(version=1, tools=("torch", "numpy"))
+@step(version=2, tools=("torch", "numpy"))
 def train(
     out: Path,
     model: Model,
@@ -28,6 +29,8 @@ def train(
 
     network = program.load(model.program)
     lesson = training.read_lesson("train", dataset, contract, compute.device)
+    if settings.blending is Blending.PAIRS:
+        lesson = replace(lesson, loss=training.blended_label_loss(contract.activation))
     learned = training.fit(network, lesson, settings, compute)
     return Tuned(
         program=program.save(network, out / "trained.pt2", model.input_shape),

@@ -18,6 +18,7 @@ from packager.contract import Activation, Contract
 from packager.errors import ConfigError, ModelError
 from packager.recipe import (
     Augmentation,
+    Blending,
     Compute,
     Device,
     Distillation,
@@ -128,7 +129,7 @@ def test_pruned_network_learns_from_its_teacher(
     original = replace(model, program=taught.program)
     half = StructuredPruning(method="structured", macs_ratio=0.6)
     pruned = cache.run(prune, original, half, 4)
-    table = FinetuneTable(**TABLE.model_dump())
+    table = FinetuneTable(**TABLE.model_dump(exclude={"blending"}))
     assert table.distillation is Distillation.TEACHER
     tuned = cache.run(
         finetune, Student(pruned=pruned, teacher=original), dataset, CONTRACT, table, COMPUTE
@@ -147,7 +148,7 @@ def test_fine_tuning_keeps_the_zeros_of_unstructured_pruning(
     cache = Cache(tmp_path / "cache")
     settings = UnstructuredPruning(method="unstructured", sparsity_ratio=0.5)
     pruned = cache.run(prune, model, settings, 1)
-    table = FinetuneTable(**TABLE.model_dump())
+    table = FinetuneTable(**TABLE.model_dump(exclude={"blending"}) | {"averaging_epochs": 2.0})
     tuned = cache.run(
         finetune, Student(pruned=pruned, teacher=model), dataset, CONTRACT, table, COMPUTE
     )
@@ -169,12 +170,69 @@ def test_teacher_finds_no_fault_with_itself_and_some_with_another() -> None:
 
 def test_blended_samples_lie_between_two() -> None:
     torch.manual_seed(0)
-    blended = distill.blend(torch.arange(16.0).reshape(16, 1, 1, 1).expand(16, 1, 2, 2))
-    assert blended.shape == (16, 1, 2, 2)
-    assert bool((blended >= 0).all())
-    assert bool((blended <= 15).all())
-    assert len(blended[:, 0, 0, 0].unique()) == 16
-    assert torch.equal(blended[:, 0, 0, 0], blended[:, 0, 1, 1])
+    inputs = torch.arange(16.0).reshape(16, 1, 1, 1).expand(16, 1, 2, 2)
+    blended = training.blend(inputs)
+    values = inputs[:, 0, 0, 0]
+    wanted = torch.lerp(values, values[blended.partners], blended.shares)
+    assert blended.inputs.shape == (16, 1, 2, 2)
+    assert torch.equal(blended.inputs, wanted.reshape(16, 1, 1, 1).expand(16, 1, 2, 2))
+    assert sorted(blended.partners.tolist()) == list(range(16))
+    assert 0 <= float(blended.shares.min()) < 0.2
+    assert 0.8 < float(blended.shares.max()) <= 1
+
+
+def test_labels_are_blended_as_the_samples_are() -> None:
+    network, labels = small().train(), torch.tensor([0, 1, 1, 0, 1, 0, 0, 1])
+    inputs = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(1)
+    loss = training.blended_label_loss(Activation.SOFTMAX)(network, inputs, labels)
+    torch.manual_seed(1)
+    shown = training.blend(inputs)
+    one_hot = nn.functional.one_hot(labels, 2).float()
+    wanted = torch.lerp(one_hot, one_hot[shown.partners], shown.shares[:, None])
+    expected = nn.functional.cross_entropy(network(shown.inputs), wanted)
+    # The same sums in another order.
+    assert math.isclose(float(loss.detach()), float(expected.detach()), rel_tol=1e-6)
+
+
+def test_blending_is_for_training_alone() -> None:
+    network, labels = small().eval(), torch.tensor([0, 1, 1, 0])
+    inputs = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    blended = training.blended_label_loss(Activation.SOFTMAX)(network, inputs, labels)
+    plain = training.label_loss(network(inputs), labels, Activation.SOFTMAX)
+    assert torch.equal(blended, plain)
+
+
+def test_recipe_decides_whether_training_blends(
+    model: Model, dataset: Dataset, tmp_path: Path
+) -> None:
+    cache = Cache(tmp_path / "cache")
+    pairs = TABLE.model_copy(update={"blending": Blending.PAIRS})
+    plain, blended = (
+        cache.run(train, model, dataset, CONTRACT, table, COMPUTE) for table in (TABLE, pairs)
+    )
+    # Between two labels no answer is sure, so the loss cannot come close to zero.
+    assert blended.history[-1].train_loss_error > plain.history[-1].train_loss_error + 0.1
+    assert blended.history[blended.best_epoch].validation_accuracy_score > 0.95
+
+
+def test_averaged_weights_follow_slowly_and_are_the_ones_kept(
+    model: Model, dataset: Dataset
+) -> None:
+    lesson = training.read_lesson("train", dataset, CONTRACT, Device.CPU)
+    start = program.load(model.program)
+    moved = []
+    for epochs in (0.0, 100.0):
+        network = program.load(model.program)
+        table = TABLE.model_copy(update={"averaging_epochs": epochs})
+        learned = training.fit(network, lesson, table, COMPUTE)
+        best = learned.history[learned.best_epoch]
+        with torch.no_grad():
+            loss = lesson.loss(network, lesson.validation.inputs, lesson.validation.labels)
+        assert math.isclose(float(loss), best.validation_loss_error, rel_tol=1e-5)
+        weights = zip(network.parameters(), start.parameters(), strict=True)
+        moved.append(sum(float((new - old).norm().detach()) for new, old in weights))
+    assert 0 < moved[1] < 0.2 * moved[0]
 
 
 def test_sigmoid_and_softmax_agree_on_two_labels() -> None:
