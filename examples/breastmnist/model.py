@@ -1,4 +1,4 @@
-"""A small residual network for 28 x 28 gray frames: 77,000 parameters, 9.5 million MACs."""
+"""A small residual network for 28 x 28 gray frames: 156,000 parameters, 10.5 million MACs."""
 
 from torch import Tensor, nn
 
@@ -29,12 +29,13 @@ class Block(nn.Module):
 def create() -> nn.Module:
     """Return an untrained network: (n, 1, h, w) to (n, 2) logits."""
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, 1, 1, bias=False),
-        nn.BatchNorm2d(16),
+        # Half the resolution at once: what it saves goes into channels, which can be pruned.
+        nn.Conv2d(1, 32, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(32),
         nn.ReLU(),
-        Block(16, 16, stride=1),
-        Block(16, 32, stride=2),
+        Block(32, 32, stride=1),
         Block(32, 64, stride=2),
+        Block(64, 64, stride=1),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(64, 2),
