@@ -45,7 +45,7 @@ def check_input(image: Path, bundle: Path) -> InputCheck:
     frame = read_frame(image, io.contract)
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(_program(opened, Path(folder)))
-        fitted = {stock: _fit(frame, io.contract, stock) for stock in Stock}
+        fitted = {stock: fit(frame, io.contract, stock) for stock in Stock}
         inputs = {
             stock: to_device(normalise(pixels[np.newaxis], io.contract), io.input)
             for stock, pixels in fitted.items()
@@ -98,7 +98,12 @@ def _program(opened: OpenedBundle, folder: Path) -> Converted:
     )
 
 
-def _fit(frame: Frame, contract: Contract, stock: Stock) -> Pixels:
+def fit(frame: Frame, contract: Contract, stock: Stock) -> Pixels:
+    """Return a frame's pixels in the tensor's size, by the contract or by a stock resizer.
+
+    Raises:
+        FrameError: The frame does not fit the contract.
+    """
     match stock:
         case Stock.CONTRACT:
             return fit_frame(frame, contract)

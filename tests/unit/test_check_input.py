@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from packager.artifacts import Layout, Precision, TensorIo
-from packager.check_input import picture
+from packager.check_input import fit, picture
 from packager.contract import Activation, Contract, IoContract
 from packager.contract.frames import Frame
 from packager.contract.golden import prepare
+from packager.contract.spec import Colour, ImageSource, Resize, ResizeMode
+from packager.seen import Stock
 from tests.contracts import GRAY, RGB
 
 
@@ -42,6 +44,21 @@ def test_picture_of_an_int8_tensor_shows_what_quantisation_cut_off() -> None:
     np.testing.assert_array_equal(
         picture(prepare(Frame(pixels=white), io), io), np.full((4, 5), 208)
     )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_stock_resizers_take_frames_of_16_bits(channels: int) -> None:
+    source = ImageSource(kind="image", colour=Colour.GRAY if channels == 1 else Colour.RGB, bits=16)
+    deep = contract(channels).model_copy(
+        update={"source": source, "resize": Resize(mode=ResizeMode.ANTIALIAS)}
+    )
+    sides = (9, 13) if channels == 1 else (9, 13, 3)
+    frame = Frame(pixels=np.random.default_rng(0).integers(0, 65_536, sides, np.uint16))
+    ours, pillow = fit(frame, deep, Stock.CONTRACT), fit(frame, deep, Stock.PILLOW_BILINEAR)
+    assert pillow.dtype == np.uint16
+    assert pillow.shape == ours.shape
+    # Pillow's antialias is the same triangle: two roundings to 16 bits, and float32's own.
+    assert np.abs(pillow.astype(np.int64) - ours.astype(np.int64)).max() <= 4
 
 
 def contract(channels: int) -> Contract:
