@@ -144,7 +144,9 @@ class FinetuneTable(Training):
     augmentation: Augmentation = Augmentation.FLIP_SHIFT
     """What is done to each sample: 'none' for data that has no left and right."""
     distillation: Distillation = Distillation.TEACHER
-    """Learn from the unpruned network's answers, or from the labels alone."""
+    """Learn from the unpruned network's answers, or from the labels alone. A network that
+    lost channels and learns from answers has its layers refitted first; it then starts close
+    to the unpruned one, and a lower `learning_rate` than that of training keeps it there."""
 
 
 class NoPruning(Strict):

@@ -1,10 +1,12 @@
 """Let a pruned network learn from the one that it was pruned from."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from packager.compression.training import Loss, blend
+from packager.compression import repair
+from packager.compression.training import Lesson, Loss, augment, blend, deterministic
+from packager.recipe import Compute, FinetuneTable
 
 
 def teacher_loss(teacher: nn.Module) -> Loss:
@@ -27,3 +29,24 @@ def teacher_loss(teacher: nn.Module) -> Loss:
         return functional.mse_loss(network(shown), wanted)
 
     return loss
+
+
+def start(
+    network: fx.GraphModule,
+    teacher: fx.GraphModule,
+    lesson: Lesson,
+    settings: FinetuneTable,
+    compute: Compute,
+) -> None:
+    """Bring a network that lost channels close to its teacher, in place, before it trains.
+
+    Few samples teach little to a network that pruning has thrown far off; see
+    `repair.repair`. It sees samples like those that `teacher_loss` shows.
+    """
+    inputs = lesson.samples.inputs
+    network.to(inputs.device)
+    with deterministic(compute):
+        chosen = inputs[torch.randperm(len(inputs), device=inputs.device)[: repair.SAMPLES]]
+        passes = -(-repair.SAMPLES // len(chosen))
+        views = [blend(augment(chosen, settings.augmentation)).inputs for _ in range(passes)]
+        repair.repair(network, teacher, torch.cat(views)[: repair.SAMPLES])

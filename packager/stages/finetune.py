@@ -17,7 +17,7 @@ class Student:
     teacher: Model
 
 
-@step(version=2, tools=("torch", "numpy"))
+@step(version=3, tools=("torch", "numpy"))
 def finetune(
     out: Path,
     student: Student,
@@ -28,7 +28,8 @@ def finetune(
 ) -> Tuned:
     """Train the pruned network, by default to answer as the original does.
 
-    Weights that unstructured pruning set to zero stay zero.
+    A network that lost channels and learns from the original is repaired first. Weights
+    that unstructured pruning set to zero stay zero.
 
     Raises:
         ConfigError: CUDA is asked for and is not there.
@@ -37,12 +38,14 @@ def finetune(
     from packager import program
     from packager.compression import distill, training, unstructured
 
-    network = program.load(student.pruned.program)
+    pruned = student.pruned
+    network = program.load(pruned.program)
     lesson = training.read_lesson("fine-tune", dataset, contract, compute.device)
     if settings.distillation is Distillation.TEACHER:
         teacher = program.load(student.teacher.program).to(compute.device.value)
         lesson = replace(lesson, loss=distill.teacher_loss(teacher))
-    pruned = student.pruned
+        if pruned.after.parameters < pruned.before.parameters:
+            distill.start(network, teacher, lesson, settings, compute)
     sparse = pruned.after.sparsity_ratio > pruned.before.sparsity_ratio
     if sparse:
         unstructured.freeze_zeros(network)

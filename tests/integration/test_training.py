@@ -142,6 +142,26 @@ def test_pruned_network_learns_from_its_teacher(
     assert agreement[2] >= max(agreement[1], 0.95)
 
 
+def test_network_that_lost_channels_is_close_to_its_teacher_before_it_trains(
+    model: Model, dataset: Dataset, tmp_path: Path
+) -> None:
+    cache = Cache(tmp_path / "cache")
+    half = StructuredPruning(method="structured", macs_ratio=0.6)
+    student = Student(pruned=cache.run(prune, model, half, 4), teacher=model)
+    split = training.read_split(dataset.evaluation, CONTRACT, Device.CPU)
+    errors = []
+    for source in (Distillation.LABELS, Distillation.TEACHER):
+        # A rate this low leaves the weights as they were before.
+        still = {"epochs": 1, "learning_rate": 1e-9, "distillation": source}
+        table = FinetuneTable(**TABLE.model_dump(exclude={"blending"}) | still)
+        tuned = cache.run(finetune, student, dataset, CONTRACT, table, COMPUTE)
+        networks = [program.load(f) for f in (tuned.program, model.program)]
+        with torch.no_grad():
+            answers = [network(split.inputs) for network in networks]
+        errors.append(float(nn.functional.mse_loss(*answers)))
+    assert errors[1] < 0.2 * errors[0]
+
+
 def test_fine_tuning_keeps_the_zeros_of_unstructured_pruning(
     model: Model, dataset: Dataset, tmp_path: Path
 ) -> None:
