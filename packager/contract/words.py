@@ -42,6 +42,8 @@ def steps(contract: Contract) -> tuple[str, ...]:
 
 def _image_steps(contract: Contract, source: ImageSource) -> Iterator[str]:
     size = f"{source.size_px[0]} x {source.size_px[1]} pixels" if source.size_px else "any size"
+    if contract.resize is None and contract.crop is None:
+        size = f"{contract.input_shape[1]} x {contract.input_shape[2]} pixels"
     yield f"frames of {source.bits}-bit {COLOURS[source.colour]}, {size} (height x width)"
     if contract.input_shape[0] == 1:
         yield from () if source.colour is Colour.GRAY else ("reduced to gray (luma of BT.601)",)
@@ -67,10 +69,9 @@ def _image_steps(contract: Contract, source: ImageSource) -> Iterator[str]:
 
 
 def _resize_steps(contract: Contract) -> Iterator[str]:
-    _, rows, columns = contract.input_shape
     if contract.resize is None:
-        yield f"taken as they are, {rows} x {columns} pixels"
         return
+    _, rows, columns = contract.input_shape
     padded = contract.resize.fit is Fit.PAD
     around = f", with {contract.resize.fill} around to keep the proportions" if padded else ""
     how = f"{contract.resize.mode}: {MODES[contract.resize.mode]}"

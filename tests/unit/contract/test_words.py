@@ -32,9 +32,8 @@ PLAIN = Contract(
 
 def test_plain_frames_need_few_words() -> None:
     assert words.steps(PLAIN) == (
-        "frames of 8-bit gray, any size (height x width)",
+        "frames of 8-bit gray, 48 x 48 pixels (height x width)",
         "turned upright as their EXIF orientation says",
-        "taken as they are, 48 x 48 pixels",
         "normalised: (value / 255 - 0.5) / 0.25",
     )
 
