@@ -164,11 +164,17 @@ class Pruned:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """A network after training; `best_epoch` (0-based) is the one that was kept."""
+    """A network after training; `best_epoch` (0-based) is the one that was kept.
+
+    Attributes:
+        unfitted_layers: Those of a network that lost channels which could not be refitted
+            to the original before it was fine-tuned.
+    """
 
     program: File
     history: tuple[Epoch, ...]
     best_epoch: int
+    unfitted_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

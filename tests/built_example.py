@@ -176,7 +176,12 @@ def _networks(recipe: Recipe, reference: Reference) -> Networks:
             after=after,
             fixed_layers=("head.0",),
         ),
-        tuned=Tuned(program=slim, history=_history(12, 0.42, 0.11), best_epoch=8),
+        tuned=Tuned(
+            program=slim,
+            history=_history(12, 0.42, 0.11),
+            best_epoch=8,
+            unfitted_layers=("stem.0",),
+        ),
         reference=reference,
     )
 

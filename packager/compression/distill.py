@@ -37,11 +37,14 @@ def start(
     lesson: Lesson,
     settings: FinetuneTable,
     compute: Compute,
-) -> None:
+) -> tuple[str, ...]:
     """Bring a network that lost channels close to its teacher, in place, before it trains.
 
     Few samples teach little to a network that pruning has thrown far off; see
     `repair.repair`. It sees samples like those that `teacher_loss` shows.
+
+    Returns:
+        The names of the layers that stay as pruning left them.
     """
     inputs = lesson.samples.inputs
     network.to(inputs.device)
@@ -49,4 +52,4 @@ def start(
         chosen = inputs[torch.randperm(len(inputs), device=inputs.device)[: repair.SAMPLES]]
         passes = -(-repair.SAMPLES // len(chosen))
         views = [blend(augment(chosen, settings.augmentation)).inputs for _ in range(passes)]
-        repair.repair(network, teacher, torch.cat(views)[: repair.SAMPLES])
+        return repair.repair(network, teacher, torch.cat(views)[: repair.SAMPLES])

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from packager import program
+
 # What the largest value between two layers may hold for all samples: 0.5 GiB of float32.
 VALUES = 2**27
 SAMPLES = 1024
@@ -51,7 +53,7 @@ class _Wanted:
     places: tuple[int, int]
 
 
-def repair(pruned: fx.GraphModule, original: fx.GraphModule, samples: Tensor) -> None:
+def repair(pruned: fx.GraphModule, original: fx.GraphModule, samples: Tensor) -> tuple[str, ...]:
     """Refit `pruned` in place, layer by layer, from its input to its output.
 
     Each convolution and linear layer gets the weights with which it comes closest, in the
@@ -66,6 +68,9 @@ def repair(pruned: fx.GraphModule, original: fx.GraphModule, samples: Tensor) ->
         original: Is not changed.
         samples: (n, *input_shape), shuffled, like those that the networks have to answer; of
             many or large ones only the first are used.
+
+    Returns:
+        The names of the convolutions and linear layers that stay as they are.
     """
     pruned.eval()
     original.eval()
@@ -73,7 +78,11 @@ def repair(pruned: fx.GraphModule, original: fx.GraphModule, samples: Tensor) ->
     with torch.no_grad():
         shown = samples[: _affordable(original, samples)]
         wanted = _wanted(original, tuple(layers.values()), shown)
-        _Repair(pruned, layers, wanted).run(shown)
+        work = _Repair(pruned, layers, wanted)
+        work.run(shown)
+    weighted = set(program.weighted_layers(pruned))
+    names = (name for name, layer in pruned.named_modules() if layer in weighted)
+    return tuple(name for name in names if name not in work.refitted)
 
 
 class _Repair(fx.Interpreter):
@@ -85,6 +94,7 @@ class _Repair(fx.Interpreter):
         super().__init__(network)
         self.layers = layers
         self.wanted = wanted
+        self.refitted: set[str] = set()
 
     def call_module(
         self, target: fx.node.Target, args: tuple[fx.node.Argument, ...], kwargs: dict[str, object]
@@ -100,6 +110,7 @@ class _Repair(fx.Interpreter):
         # Where channels are positions, as in a mixer, there is no row for each of the original.
         if _places(_by_position(layer.layer, result)) == wanted.places:
             _refit(layer, inputs, wanted.rows)
+            self.refitted.add(layer.name)
         return layer.layer(inputs)
 
 

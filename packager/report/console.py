@@ -175,6 +175,9 @@ def _notes(built: "Built") -> Iterator[str]:
     from packager.built import pruning_note
     from packager.verdicts import Outcome
 
+    unfitted = built.networks.tuned.unfitted_layers
+    if unfitted:
+        yield f"layers that could not be refitted before fine-tuning: {', '.join(unfitted)}"
     for result in built.targets:
         name = result.target.name
         gainless = pruning_note(built.recipe, result.target)

@@ -17,7 +17,7 @@ class Student:
     teacher: Model
 
 
-@step(version=3, tools=("torch", "numpy"))
+@step(version=4, tools=("torch", "numpy"))
 def finetune(
     out: Path,
     student: Student,
@@ -41,11 +41,12 @@ def finetune(
     pruned = student.pruned
     network = program.load(pruned.program)
     lesson = training.read_lesson("fine-tune", dataset, contract, compute.device)
+    unfitted: tuple[str, ...] = ()
     if settings.distillation is Distillation.TEACHER:
         teacher = program.load(student.teacher.program).to(compute.device.value)
         lesson = replace(lesson, loss=distill.teacher_loss(teacher))
         if pruned.after.parameters < pruned.before.parameters:
-            distill.start(network, teacher, lesson, settings, compute)
+            unfitted = distill.start(network, teacher, lesson, settings, compute)
     sparse = pruned.after.sparsity_ratio > pruned.before.sparsity_ratio
     if sparse:
         unstructured.freeze_zeros(network)
@@ -56,4 +57,5 @@ def finetune(
         program=program.save(network, out / "tuned.pt2", contract.input_shape),
         history=learned.history,
         best_epoch=learned.best_epoch,
+        unfitted_layers=unfitted,
     )

@@ -122,8 +122,9 @@ def test_layers_that_cannot_be_fitted_stay_as_they_are() -> None:
         for name, layer in pruned.named_modules()
         if isinstance(layer, nn.Conv2d) and layer.groups > 1
     }
-    repair.repair(pruned, original, drawn(INPUT_SHAPES[Depthwise], 64, seed=0))
+    left = repair.repair(pruned, original, drawn(INPUT_SHAPES[Depthwise], 64, seed=0))
     assert len(grouped) == 2
+    assert set(left) == grouped.keys(), "what stays as it is is named"
     for name, weight in grouped.items():
         assert torch.equal(pruned.get_parameter(f"{name}.weight"), weight)
 
@@ -134,7 +135,8 @@ def test_layer_called_twice_stays_as_it_is() -> None:
     pruned = structured.prune(original, (1, 8, 8), Shape(macs_ratio=0.6, channel_multiple=4))
     weight = pruned.get_parameter("conv2.weight").detach().clone()
     head = pruned.get_parameter("head.weight").detach().clone()
-    repair.repair(pruned, original, drawn((1, 8, 8), 64, seed=0))
+    left = repair.repair(pruned, original, drawn((1, 8, 8), 64, seed=0))
+    assert left == ("conv2",)
     assert torch.equal(pruned.get_parameter("conv2.weight"), weight)
     assert not torch.equal(pruned.get_parameter("head.weight"), head)
 
@@ -146,7 +148,8 @@ def test_layer_whose_positions_are_channels_stays_as_it_is() -> None:
     _remove_channels(pruned)
     weight = pruned.get_parameter("mix.weight").detach().clone()
     head = pruned.get_parameter("head.weight").detach().clone()
-    repair.repair(pruned, original, drawn((1, 8, 8), 64, seed=0))
+    left = repair.repair(pruned, original, drawn((1, 8, 8), 64, seed=0))
+    assert left == ("mix",)
     assert torch.equal(pruned.get_parameter("mix.weight"), weight)
     assert not torch.equal(pruned.get_parameter("head.weight"), head)
 

@@ -252,6 +252,7 @@ def test_unknown_memory_is_said_with_the_reason(page: Page) -> None:
 
 def test_layers_that_could_not_be_pruned_are_named(page: Page) -> None:
     assert "the network's own code holds their sizes: head.0." in page.words
+    assert "could not be refitted to the original before fine-tuning: stem.0." in page.words
 
 
 def test_pruning_that_gains_nothing_is_said(built: Built, folder: Path) -> None:
