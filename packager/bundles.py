@@ -181,9 +181,10 @@ def read_file(opened: OpenedBundle, name: str) -> bytes:
     if name not in listed:
         raise _refusal(path, "is not in the manifest", name)
     try:
-        with zipfile.ZipFile(path) as archive:
-            content = archive.read(name)
-    except UNREADABLE as error:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+            # One byte more than was verified, so that a longer file is noticed.
+            content = stream.read(listed[name].size_bytes + 1)
+    except (*UNREADABLE, KeyError) as error:
         raise BundleError(str(path), f"is no readable bundle: {error}. {REMEDY}") from None
     if hashlib.sha256(content).hexdigest() != listed[name].sha256:
         raise _refusal(path, "is not the file that the manifest describes", name)

@@ -32,7 +32,7 @@ def check_input(image: Path, bundle: Path) -> InputCheck:
     Raises:
         BundleError: The bundle is damaged, or this program prepares its golden samples
             otherwise.
-        ConfigError: The bundle takes signals.
+        ConfigError: The bundle takes signals, or does not classify.
         DataError: The image cannot be read, or is not what the contract takes.
         FrameError: The frame does not fit the contract.
         MissingToolError: The target's runtime is not installed.
@@ -41,6 +41,8 @@ def check_input(image: Path, bundle: Path) -> InputCheck:
     io = opened.contract
     if not io.contract.is_image:
         raise ConfigError(str(bundle), "takes signals, and this command shows images.")
+    if io.contract.boxes or io.contract.segments:
+        raise ConfigError(str(bundle), "finds objects or labels pixels; this command shows labels.")
     golden = require_golden(opened)
     frame = read_frame(image, io.contract)
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +67,7 @@ def require_golden(opened: OpenedBundle) -> int:
     """Prepare a bundle's golden samples; return how many there are.
 
     Raises:
-        BundleError: One of them comes out otherwise than when the bundle was built.
+        BundleError: There is none, or one comes out otherwise than when it was built.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -73,14 +75,17 @@ def require_golden(opened: OpenedBundle) -> int:
     where = str(opened.archive.path)
     try:
         arrays = load(bundles.read_file(opened, bundles.GOLDEN))
+        samples = len(arrays["samples"])
         wrong = self_test(arrays, opened.contract, prepare)
-    except (SafetensorError, KeyError, IndexError, ValueError) as error:
+    except (SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:
         problem = f"{bundles.GOLDEN} cannot be read ({error})."
         raise BundleError(where, f"{problem} {bundles.REMEDY}") from None
+    if not samples:
+        raise BundleError(where, f"{bundles.GOLDEN} holds no sample. {bundles.REMEDY}")
     if wrong:
         problem = f"golden sample {wrong[0]} is prepared otherwise than when it was built."
         raise BundleError(where, f"{problem} Use the version of packager that built it.")
-    return len(arrays["samples"])
+    return samples
 
 
 def _program(opened: OpenedBundle, folder: Path) -> Converted:

@@ -42,7 +42,6 @@ RED_OF_CR, GREEN_OF_CB, GREEN_OF_CR, BLUE_OF_CB = 91_881, 22_554, 46_802, 116_13
 EDGE_ONE = 16_384
 
 Pixels = NDArray[np.generic]
-Wide = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +78,7 @@ class Resampler(Protocol):
         """Return (height, width, ...) of the same type."""
 
 
-def fit_frame(frame: Frame, contract: Contract, resampler: "Resampler | None" = None) -> Pixels:
+def fit_frame(frame: Frame, contract: Contract, resampler: Resampler | None = None) -> Pixels:
     """Return the frame's pixels in the tensor's size, colour and order of channels.
 
     Args:

@@ -62,4 +62,4 @@ def _draw_difference(axes: "Axes", seen: "Seen", ours: "Seen") -> None:
         return
     difference = np.abs(seen.picture.astype(np.int64) - ours.picture)
     axes.imshow(np.clip(GAIN * difference, 0, 255), cmap="gray", vmin=0, vmax=255)
-    axes.set_title(f"{seen.pixels_changed_ratio:.0%} of pixels, up to {seen.max_difference}")
+    axes.set_title(f"{seen.pixels_changed_ratio:.1%} of pixels, up to {seen.max_difference}")

@@ -194,6 +194,14 @@ def same_frames_twice(project: Project) -> None:
     (project.folder / "evaluation.npz").write_bytes((project.folder / "finetune.npz").read_bytes())
 
 
+def detector(project: Project) -> None:
+    boxes = (
+        'boxes = { candidates = 5, form = "corners", min_score = 0.5, '
+        "max_overlap_ratio = 0.5, max_boxes = 3 }"
+    )
+    project.edit("packager.toml", "[data]", f"{boxes}\n\n[data]")
+
+
 def cache_is_a_file(project: Project) -> None:
     (project.folder / "cache").write_text("mine")
 
@@ -289,6 +297,14 @@ MISTAKES: list[tuple[Mistake, int, str]] = [
         (
             "data: samples in both finetune and evaluation: 8 (first: finetune[0] = evaluation[0]). "
             "Each sample has one use: remove it from all splits but one."
+        ),
+    ),
+    (
+        detector,
+        ConfigError.exit_code,
+        (
+            "contract.boxes: answers of this kind cannot be judged by a build yet, only written as "
+            "code. Take the table out and build a classifier, or use `packager.codegen`."
         ),
     ),
     (cache_is_a_file, StorageError.exit_code, "{folder}/cache: "),

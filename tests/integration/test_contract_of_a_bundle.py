@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -252,7 +252,10 @@ def small(folder: Path) -> Path:
 
 
 def test_golden_samples_that_come_out_otherwise_are_refused(bundle: Path, tmp_path: Path) -> None:
-    broken = rewritten(bundle, tmp_path / "broken.zip")
+    def change(arrays: dict[str, NDArray[np.generic]]) -> None:
+        arrays["inputs"].view(np.uint8).reshape(16, -1)[2, 5] += 1
+
+    broken = rewritten(bundle, tmp_path / "broken.zip", change)
     with pytest.raises(BundleError) as caught:
         check_input(fine_frame(tmp_path), broken)
     assert str(caught.value) == (
@@ -261,12 +264,38 @@ def test_golden_samples_that_come_out_otherwise_are_refused(bundle: Path, tmp_pa
     )
 
 
-def rewritten(bundle: Path, copy: Path) -> Path:
-    """Copy a bundle with one byte of one golden input changed, and all digests right."""
+def test_bundle_without_golden_samples_proves_nothing_and_is_refused(
+    bundle: Path, tmp_path: Path
+) -> None:
+    def empty(arrays: dict[str, NDArray[np.generic]]) -> None:
+        arrays["samples"] = arrays["samples"][:0]
+
+    bare = rewritten(bundle, tmp_path / "bare.zip", empty)
+    with pytest.raises(BundleError) as caught:
+        check_input(fine_frame(tmp_path), bare)
+    assert str(caught.value) == f"{bare}: golden.safetensors holds no sample. {bundles.REMEDY}"
+
+
+def test_bundle_that_changes_after_it_was_verified_is_noticed(bundle: Path, tmp_path: Path) -> None:
+    copy = rewritten(bundle, tmp_path / "copy.zip", lambda _arrays: None)
+    verified = bundles.open_bundle(copy)
+    longer = {"samples": np.zeros(100_000, np.int64)}
+    rewritten(bundle, copy, lambda arrays: arrays.update(longer))
+    with pytest.raises(BundleError) as caught:
+        bundles.read_file(verified, bundles.GOLDEN)
+    assert str(caught.value) == (
+        f"{copy}: {bundles.GOLDEN!r}: is not the file that the manifest describes. {bundles.REMEDY}"
+    )
+
+
+def rewritten(
+    bundle: Path, copy: Path, change: Callable[[dict[str, NDArray[np.generic]]], None]
+) -> Path:
+    """Copy a bundle with other golden samples, and all digests right."""
     with zipfile.ZipFile(bundle) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     arrays = load(files[bundles.GOLDEN])
-    arrays["inputs"][2].reshape(-1)[5] += 1
+    change(arrays)
     files[bundles.GOLDEN] = save(arrays)
     manifest = json.loads(files[bundles.MANIFEST])
     for entry in manifest["files"]:
