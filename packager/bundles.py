@@ -5,17 +5,20 @@ the values below are what its JSON files say.
 """
 
 import hashlib
+import json
 import re
 import stat
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import pydantic
 
+from packager.archives import zip_bytes
 from packager.artifacts import (
     Comparison,
     Cost,
@@ -27,9 +30,11 @@ from packager.artifacts import (
     Precision,
     Runtime,
 )
+from packager.cache import encode
 from packager.contract import IoContract, spec
 from packager.distributions import Distribution
 from packager.errors import BundleError
+from packager.validations import Validation
 from packager.verdicts import Verdict
 
 T = TypeVar("T")
@@ -44,6 +49,7 @@ MEASURED = "measured.json"
 OPERATORS = "operators.json"
 GOLDEN = "golden.safetensors"
 README = "README.txt"
+VALIDATION = "validation.json"
 NEEDED = (CONTRACT, CONTRACT_SCHEMA, PARITY, MEASURED, OPERATORS, GOLDEN, README)
 
 MAX_FILES = 64
@@ -70,6 +76,12 @@ class BundledFile:
     name: str
     sha256: str
     size_bytes: int
+
+    @classmethod
+    def of(cls, name: str, content: bytes) -> "BundledFile":
+        """Describe a file that goes into an archive."""
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(name=name, sha256=digest, size_bytes=len(content))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +148,25 @@ class OperatorRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValidationRecord:
+    """One entry of `validation.json`: a run on a device, judged.
+
+    Attributes:
+        files: Names of the bundle's files that hold the raw evidence, the program first.
+    """
+
+    validation: Validation
+    verdicts: tuple[Verdict, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class OpenedBundle:
-    """A bundle in which every file is there, and is what the manifest says."""
+    """A bundle in which every file is there, and is what the manifest says.
+
+    Attributes:
+        validations: By the name of the device; empty until a device has run the bundle.
+    """
 
     archive: File
     manifest: Manifest
@@ -145,6 +174,7 @@ class OpenedBundle:
     parity: ParityRecord
     measured: MeasuredRecord
     operators: OperatorRecord
+    validations: tuple[ValidationRecord, ...] = ()
 
 
 def open_bundle(path: Path) -> OpenedBundle:
@@ -189,6 +219,41 @@ def read_file(opened: OpenedBundle, name: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != listed[name].sha256:
         raise _refusal(path, "is not the file that the manifest describes", name)
     return content
+
+
+def with_validation(
+    opened: OpenedBundle, record: ValidationRecord, evidence: Mapping[str, bytes]
+) -> bytes:
+    """Return the archive with a device's record, in place of an earlier one of that device.
+
+    All else stays as it is, byte for byte, but the manifest, which lists what is new.
+
+    Args:
+        opened: The bundle that ran.
+        record: What came of it.
+        evidence: The files that the record names, by name.
+
+    Raises:
+        BundleError: The bundle was changed since it was opened, or holds too much.
+    """
+    device = record.validation.device
+    kept = [other for other in opened.validations if other.validation.device != device]
+    records = sorted([*kept, record], key=lambda each: each.validation.device)
+    named = {name for each in records for name in each.files}
+    replaced = {name for other in opened.validations for name in other.files} - named
+    listed = (file.name for file in opened.manifest.files)
+    files = {name: read_file(opened, name) for name in listed if name not in replaced}
+    files |= {**evidence, VALIDATION: json_bytes(records)}
+    if len(files) >= MAX_FILES:
+        raise _refusal(opened.archive.path, f"would hold more than {MAX_FILES} files")
+    described = tuple(BundledFile.of(name, data) for name, data in sorted(files.items()))
+    return zip_bytes(files | {MANIFEST: json_bytes(replace(opened.manifest, files=described))})
+
+
+def json_bytes(value: object) -> bytes:
+    """Return an artifact, or a list of them, as the JSON of a bundle: keys sorted, no NaN."""
+    text = json.dumps(encode(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
 
 
 def _safe_members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -273,7 +338,15 @@ def _read_values(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> Op
         parity=read(PARITY, ParityRecord),
         measured=read(MEASURED, MeasuredRecord),
         operators=read(OPERATORS, OperatorRecord),
+        validations=_validations(path, archive),
     )
+
+
+def _validations(path: Path, archive: zipfile.ZipFile) -> tuple[ValidationRecord, ...]:
+    if VALIDATION not in archive.namelist():
+        return ()
+    content = _read(path, archive, VALIDATION)
+    return _decode(path, VALIDATION, tuple[ValidationRecord, ...], content)
 
 
 def _read(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:

@@ -1,8 +1,5 @@
 """Put all that ships for one target into one archive."""
 
-import hashlib
-import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -11,6 +8,7 @@ from typing import assert_never
 import numpy as np
 
 from packager import bundles
+from packager.archives import zip_bytes
 from packager.artifacts import Bundle, Converted, File, Runtime
 from packager.built import Networks, TargetResult
 from packager.bundles import (
@@ -20,7 +18,7 @@ from packager.bundles import (
     OperatorRecord,
     ParityRecord,
 )
-from packager.cache import encode, step
+from packager.cache import step
 from packager.contract import Contract, IoContract, document
 from packager.contract.answers import decisions, probabilities
 from packager.contract.golden import golden_sample, prepare
@@ -30,13 +28,7 @@ from packager.parity.answers import read_arrays
 from packager.recipe import Recipe
 from packager.runtimes import open_session
 
-# The earliest moment that a zip archive can state: the true one would change the bytes.
-EPOCH = (1980, 1, 1, 0, 0, 0)
-DEFLATE_LEVEL = 9
-PLAIN_FILE = 0o100644 << 16
-UNIX = 3
 LINE_WIDTH = 88
-
 
 SIMULATED = "\nThese samples are simulated: they prove the conversion, and nothing about patients."
 
@@ -156,16 +148,16 @@ def bundle(out: Path, contents: Contents) -> Bundle:
     files = {
         model_name(converted.runtime): converted.program.path.read_bytes(),
         bundles.CONTRACT: document.text(io).encode(),
-        bundles.CONTRACT_SCHEMA: _json(document.schema()),
-        bundles.PARITY: _json(contents.parity),
-        bundles.MEASURED: _json(contents.measured),
-        bundles.OPERATORS: _json(contents.operators),
+        bundles.CONTRACT_SCHEMA: bundles.json_bytes(document.schema()),
+        bundles.PARITY: bundles.json_bytes(contents.parity),
+        bundles.MEASURED: bundles.json_bytes(contents.measured),
+        bundles.OPERATORS: bundles.json_bytes(contents.operators),
         bundles.GOLDEN: _golden(contents, io),
         bundles.README: _readme(contents).encode(),
     }
-    files[bundles.MANIFEST] = _json(_manifest(contents, files))
+    files[bundles.MANIFEST] = bundles.json_bytes(_manifest(contents, files))
     archive = out / f"{contents.target}.zip"
-    _write_zip(archive, files)
+    archive.write_bytes(zip_bytes(files))
     return Bundle(archive=File.of(archive))
 
 
@@ -174,7 +166,7 @@ def model_name(runtime: Runtime) -> str:
     match runtime:
         case Runtime.EXECUTORCH:
             return "model.pte"
-        case Runtime.LITERT | Runtime.TFLITE_MICRO:
+        case Runtime.LITERT | Runtime.TFLITE_MICRO | Runtime.TFLITE_LEGACY:
             return "model.tflite"
         case _:
             assert_never(runtime)
@@ -203,10 +195,7 @@ def _manifest(contents: Contents, files: dict[str, bytes]) -> Manifest:
         runtime=contents.converted.runtime,
         precision=contents.converted.precision,
         model=model_name(contents.converted.runtime),
-        files=tuple(
-            BundledFile(name=name, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-            for name, data in sorted(files.items())
-        ),
+        files=tuple(BundledFile.of(name, data) for name, data in sorted(files.items())),
         built_with=contents.built_with,
     )
 
@@ -227,21 +216,6 @@ def _golden(contents: Contents, io: IoContract) -> bytes:
         "probabilities": probabilities(logits, contents.contract.activation),
     }
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-
-
-def _json(value: object) -> bytes:
-    text = json.dumps(encode(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n".encode()
-
-
-def _write_zip(path: Path, files: dict[str, bytes]) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in sorted(files.items()):
-            entry = zipfile.ZipInfo(name, EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.create_system = UNIX
-            entry.external_attr = PLAIN_FILE
-            archive.writestr(entry, data, compresslevel=DEFLATE_LEVEL)
 
 
 def _readme(contents: Contents) -> str:

@@ -4,6 +4,7 @@ import stat
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from packager import bundles
-from packager.bundles import OpenedBundle, open_bundle
+from packager.bundles import (
+    OpenedBundle,
+    ValidationRecord,
+    open_bundle,
+    read_file,
+    with_validation,
+)
 from packager.cache import decode, encode
 from packager.errors import BundleError
 from tests.bundle_example import write_bundle
+from tests.validation_example import VALIDATION
 
 REMEDY = "Do not use it; build it again, or get it again from whoever built it."
 Files = dict[str, bytes]
@@ -361,3 +369,58 @@ def test_no_damaged_byte_changes_what_is_read(
     # What is left are fields that say nothing of the files, such as their dates.
     sound = open_bundle(archive)
     assert encode(opened) | {"archive": None} == encode(sound) | {"archive": None}
+
+
+def record(device: str, *files: str) -> ValidationRecord:
+    return ValidationRecord(validation=replace(VALIDATION, device=device), verdicts=(), files=files)
+
+
+def validated(archive: Path, device: str, evidence: Files) -> OpenedBundle:
+    opened = open_bundle(archive)
+    archive.write_bytes(with_validation(opened, record(device, *evidence), evidence))
+    return open_bundle(archive)
+
+
+def test_a_bundle_keeps_what_a_device_showed(archive: Path) -> None:
+    before = read(archive)
+    opened = validated(archive, "host", {"scan-x86_64": b"ELF", "run-host.jsonl": b"{}"})
+    assert opened.validations == (record("host", "scan-x86_64", "run-host.jsonl"),)
+    after = read(archive)
+    new = {"validation.json", "scan-x86_64", "run-host.jsonl"}
+    assert after.keys() - before.keys() == new
+    assert {name for name in before if before[name] != after[name]} == {"manifest.json"}
+    assert read_file(opened, "scan-x86_64") == b"ELF"
+
+
+def test_a_second_run_on_a_device_replaces_the_first(archive: Path) -> None:
+    validated(archive, "host", {"scan-x86_64": b"old", "calls-host.txt": b"old"})
+    validated(archive, "adb", {"scan-aarch64": b"ELF"})
+    opened = validated(archive, "host", {"scan-x86_64": b"new"})
+    assert opened.validations == (record("adb", "scan-aarch64"), record("host", "scan-x86_64"))
+    names = read(archive)
+    assert (names["scan-x86_64"], names["scan-aarch64"]) == (b"new", b"ELF")
+    assert "calls-host.txt" not in names
+
+
+def test_the_same_evidence_gives_the_same_bundle(archive: Path) -> None:
+    evidence = {"scan-x86_64": b"ELF"}
+    validated(archive, "host", evidence)
+    once = archive.read_bytes()
+    validated(archive, "host", evidence)
+    assert archive.read_bytes() == once
+
+
+def test_a_bundle_that_was_changed_meanwhile_is_not_written_again(archive: Path) -> None:
+    opened = open_bundle(archive)
+    files = read(archive)
+    write(archive, listed(files | {"README.txt": b"changed"}))
+    with pytest.raises(BundleError, match=r"'README.txt'"):
+        with_validation(opened, record("host"), {})
+
+
+def test_a_validation_of_another_shape_is_refused(archive: Path) -> None:
+    files = read(archive)
+    extra = {"validation.json": b'[{"validation": 1}]'}
+    write(archive, listed(files, extra=extra) | extra)
+    with pytest.raises(BundleError, match=r"'validation.json': does not say"):
+        open_bundle(archive)
