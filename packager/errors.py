@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import ClassVar
 
+MORE_MEMORY = "Prune more, or choose a target with more memory."
+
 
 class PackagerError(Exception):
     """Base of all errors shown to a user without a traceback."""
@@ -55,11 +57,12 @@ class BudgetError(PackagerError):
 
     exit_code = 4
 
-    def __init__(self, what: str, *, measured: int, limit: int, unit: str) -> None:
+    def __init__(
+        self, what: str, *, measured: int, limit: int, unit: str, remedy: str = MORE_MEMORY
+    ) -> None:
         over = measured - limit
-        remedy = "Prune more, or choose a target with more memory."
         super().__init__(
-            f"{what} is {measured} {unit}, {over} {unit} over the limit of {limit}. {remedy}"
+            f"{what} is {measured:,} {unit}, {over:,} {unit} over the limit of {limit:,}. {remedy}"
         )
         self.measured = measured
         self.limit = limit
@@ -198,6 +201,39 @@ class FrameError(PackagerError):
         super().__init__(f"{fault}: {problem}")
         self.fault = fault
         self.problem = problem
+
+
+class ToolError(PackagerError):
+    """A program that packager runs failed, hung or was killed."""
+
+    exit_code = 16
+
+    def __init__(self, program: str, problem: str, *, printed: str) -> None:
+        said = f" It printed: {printed}" if printed else " It printed nothing."
+        super().__init__(f"{program} {problem}.{said}")
+        self.program = program
+        self.problem = problem
+
+
+class DeviceError(PackagerError):
+    """A device did not do what it was told, or cannot be reached.
+
+    Attributes:
+        device: Its name, such as `qemu-user:cortex-a53`.
+    """
+
+    exit_code = 17
+
+    def __init__(self, device: str, problem: str) -> None:
+        super().__init__(f"{device}: {problem}")
+        self.device = device
+        self.problem = problem
+
+
+class OfflineError(PackagerError):
+    """A program that must never use a network reached for one."""
+
+    exit_code = 18
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

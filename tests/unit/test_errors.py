@@ -8,16 +8,19 @@ from packager.errors import (
     ConfigError,
     ConversionError,
     DataError,
+    DeviceError,
     ExportError,
     FallbackError,
     Fault,
     FrameError,
     MissingToolError,
     ModelError,
+    OfflineError,
     PackagerError,
     ParityError,
     PruneError,
     StorageError,
+    ToolError,
     UnsupportedOperatorError,
     did_you_mean,
     error_with,
@@ -55,6 +58,12 @@ EXAMPLES: list[tuple[PackagerError, str]] = [
     (PruneError("nothing left"), "nothing left"),
     (ConversionError("killed"), "killed"),
     (FrameError(Fault.TRUNCATED, "3 bytes."), "truncated: 3 bytes."),
+    (
+        ToolError("cmake", "ended with exit code 1", printed="no compiler"),
+        "cmake ended with exit code 1. It printed: no compiler",
+    ),
+    (DeviceError("adb", "no phone is attached."), "adb: no phone is attached."),
+    (OfflineError("it called home"), "it called home"),
 ]
 
 

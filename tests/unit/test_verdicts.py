@@ -181,8 +181,8 @@ def test_program_may_fill_the_memory(ram_bytes: int | None) -> None:
 @pytest.mark.parametrize(
     ("flash_bytes", "ram_bytes", "message"),
     [
-        (2049, None, "watch: program is 2049 bytes, 1 bytes over the limit of 2048."),
-        (10, 2000, "watch: working memory is 2000 bytes, 976 bytes over the limit of 1024."),
+        (2049, None, "watch: program is 2,049 bytes, 1 bytes over the limit of 2,048."),
+        (10, 2000, "watch: working memory is 2,000 bytes, 976 bytes over the limit of 1,024."),
     ],
 )
 def test_program_that_does_not_fit_is_refused(
