@@ -2,6 +2,7 @@
 # make test    install what contributors need; lint, types, import contracts, all tests
 # make bench   print the figures that the documentation quotes
 # make lock    resolve constraints.txt anew
+# make lock-device   pin the device kit to the packages that Debian has now
 # make clean   remove everything that the others made
 
 SHELL := /bin/bash
@@ -17,13 +18,13 @@ INSTALL := $(BIN)/pip install --quiet -c constraints.txt
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test bench lock clean programs
+.PHONY: demo test bench lock lock-device clean programs device-kit
 
 demo: .venv/installed-demo
 	$(BIN)/packager build examples/phantom/packager.toml --out dist/demo
 
 # The integration tests run two at a time: more threads each would only get in the way.
-test: .venv/installed-dev programs
+test: .venv/installed-dev programs device-kit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -44,6 +45,9 @@ lock:
 	  | grep -v -E '^(pip|nvidia-|cuda-|triton)' > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 	rm -rf build/lock
+
+lock-device: .venv/installed-dev
+	$(BIN)/python -m packager.devices.relock
 
 clean:
 	rm -rf .venv build dist .packager-cache .mypy_cache .pytest_cache .ruff_cache \
@@ -83,3 +87,8 @@ programs:
 	  echo "Not here, so the tests that need them are skipped; on Debian:" \
 	    "apt-get install$$missing" >&2; \
 	fi
+
+# Emulators, compilers and libraries of devices; a second later where they are there already.
+device-kit: .venv/installed-dev | programs
+	@$(BIN)/packager setup-device qemu || { test "$${CI:-}" != true && \
+	  echo "No device kit, so the tests that need it are skipped." >&2; }

@@ -19,6 +19,8 @@ class Runtime(StrEnum):
     EXECUTORCH = "executorch"
     LITERT = "litert"
     TFLITE_MICRO = "tflite-micro"
+    TFLITE_LEGACY = "tflite-runtime"
+    """TensorFlow Lite before it became LiteRT: the last with a build for 32-bit Arm."""
 
 
 class Precision(StrEnum):

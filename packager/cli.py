@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +38,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+class Emulation(StrEnum):
+    """What can emulate devices."""
+
+    QEMU = "qemu"
 
 
 class Command(TyperCommand):
@@ -214,10 +221,15 @@ def targets(*, as_json: Json = False) -> None:
 
 @app.command(cls=Command)
 def doctor(*, as_json: Json = False) -> None:
-    """Show which packages are here, which are missing, and how to get them."""
+    """Show which packages and programs are here, which are missing, and how to get them."""
     from packager import doctor as physician
 
     tools = physician.examine()
+    if not physician.exit_code(tools):
+        # This needs the core itself.
+        from packager.devices import checkup
+
+        tools += checkup.examine()
     console.print_json([asdict(tool) for tool in tools]) if as_json else console.print_tools(tools)
     raise typer.Exit(physician.exit_code(tools))
 
@@ -269,6 +281,95 @@ def code(
     opened = bundles.open_bundle(bundle)
     files = codegen.generate(opened.contract, opened.manifest.recipe, language, package=package)
     console.print_paths(codegen.write(files, out))
+
+
+@app.command(cls=Command)
+def validate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A .zip that a build wrote.")],
+    *,
+    on: Annotated[
+        list[str],
+        typer.Option(
+            metavar="DEVICE",
+            help="host, qemu-user:CPU, qemu-system:CPU, adb[:SERIAL] or ssh:[USER@]HOST[:PORT]; "
+            "give it again for more.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ZIP",
+            help="Receives the bundle with the evidence.",
+            show_default="the bundle itself",
+        ),
+    ] = None,
+    ram_mib: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Hold the program to N MiB, where the device can.",
+            show_default="what the target has",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(metavar="DIR", help="Keeps built programs for the next run.")
+    ] = Path(".packager-cache"),
+    as_json: Json = False,
+) -> None:
+    """Run a bundle's own program on devices; keep the evidence in the bundle."""
+    from packager import validate as validator
+    from packager.devices.kit import default_root, open_kit
+
+    kit = open_kit(default_root())
+    ram_bytes = None if ram_mib is None else ram_mib * 2**20
+    source, records = bundle, []
+    for name in on:
+        place = validator.Place(on=name, kit=kit, ram_bytes=ram_bytes, cache_root=cache)
+        with console.progress_shown():
+            validated = validator.validate(source, place, out or bundle)
+        source = validated.bundle
+        records.append(validated.record)
+        if not as_json:
+            console.print_validation(validated.record)
+    console.print_artifact(records) if as_json else console.print_paths([source])
+
+
+@app.command(cls=Command, name="setup-device")
+def setup_device(
+    kind: Annotated[Emulation, typer.Argument(help="What emulates the devices.")],  # noqa: ARG001 one so far
+    *,
+    private: Annotated[
+        bool,
+        typer.Option(
+            "--private", help="Unpack emulators and compilers into the kit; install nothing."
+        ),
+    ] = False,
+    locked: Annotated[
+        bool,
+        typer.Option("--locked", help="Refuse Debian packages that are newer than the pinned."),
+    ] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where to put the kit; PACKAGER_DEVICE_KIT must name it from then on.",
+            show_default="one in your cache",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch, verify and try out what emulated devices need; root installs it, others unpack it."""
+    from packager.devices import setup
+    from packager.devices.kit import default_root
+
+    wish = setup.Wish(private=private, locked=locked)
+    with console.progress_shown():
+        outcome = setup.set_up((folder or default_root()).absolute(), wish)
+    if as_json:
+        console.print_artifact(outcome)
+    else:
+        console.print_kit(outcome.kit.record, outcome.kit.root, made=outcome.made)
 
 
 @app.command(cls=Command)

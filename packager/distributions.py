@@ -9,7 +9,7 @@ from typing import assert_never
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from packager import doctor
+from packager import doctor, environments
 from packager.artifacts import Runtime
 
 
@@ -26,7 +26,7 @@ def extra_for(runtime: Runtime) -> str:
     match runtime:
         case Runtime.EXECUTORCH:
             return "android"
-        case Runtime.LITERT:
+        case Runtime.LITERT | Runtime.TFLITE_LEGACY:
             return "litert"
         case Runtime.TFLITE_MICRO:
             return "micro"
@@ -60,6 +60,9 @@ def built_with(runtime: Runtime) -> tuple[Distribution, ...]:
         new = {(name, extra) for extra in ("", *requirement.extras)} - seen
         seen |= new
         waiting += [r for _, extra in sorted(new) for r in _requirements(distribution, extra)]
+    if runtime is Runtime.TFLITE_LEGACY:
+        # It runs in an environment of its own, which this package's metadata does not know.
+        found[runtime.value] = environments.TFLITE_LEGACY.versions()[runtime.value]
     # The compressed bytes of an archive depend on zlib.
     found |= {"python": platform.python_version(), "zlib": zlib.ZLIB_RUNTIME_VERSION}
     return tuple(Distribution(name=name, version=found[name]) for name in sorted(found))

@@ -41,6 +41,26 @@ class Memory(Strict):
     """For the working memory of one inference."""
 
 
+Instructions = Annotated[int, Field(ge=1000)]
+
+
+class Device(Strict):
+    """What the device computes with, and what it has time for.
+
+    An emulator counts instructions and knows no time, so limits are instructions; the
+    comment beside each says which wish of a user it stands for.
+    """
+
+    cpu: str
+    """The core that an emulator imitates, such as `cortex-a72`."""
+    max_inference_instructions: Instructions
+    """From a program's input to its output, once it is warm."""
+    max_startup_instructions: Instructions
+    """From the program's first line to the model being ready."""
+    timeout_s: Annotated[int, Field(ge=1, le=3600)]
+    """For one run of all golden samples, emulated."""
+
+
 class Target(Strict):
     """One device that a model can be packaged for."""
 
@@ -57,6 +77,8 @@ class Target(Strict):
     io: Io
     kernels: Kernels
     memory: Memory
+    device: Device | None = None
+    """None where a bundle is not yet run on the device's own instruction set."""
 
 
 def find_profiles(root: Path) -> dict[str, Path]:

@@ -35,6 +35,7 @@ class OutputCheck:
         precision: How the program computes, which decides the tolerance.
         tolerance_ratio: Largest allowed error, as a share of the largest golden output; 0.0
             asks for equal bits.
+        tolerance_reason: Why bits need not be equal; empty where they must be.
         samples: Golden samples that were run.
         inputs_differing: Samples whose input the device's own contract code did not make byte
             for byte; None where that code was not run.
@@ -46,6 +47,7 @@ class OutputCheck:
     reference: str
     precision: Precision
     tolerance_ratio: float
+    tolerance_reason: str
     samples: int
     inputs_differing: int | None
     outputs_differing: int
@@ -77,22 +79,24 @@ class InstructionCounts:
     Attributes:
         source: What counted them.
         startup: From the program's first line to the model being ready.
-        prepare: From a raw frame to the program's input; the most of all samples.
+        prepare: From a raw frame to the program's input; the most of all samples. None where
+            the device's program begins at the input.
         inference: The most of all but the first, which also fills caches.
         first_inference: The first.
-        answer: From the output to the decision; the most of all samples.
+        answer: From the output to the decision; the most of all samples. None where the
+            device's program ends at the output.
         inferences: How many were counted.
-        repeats: True where a second run gave the same counts, to the digit.
+        repeats: True where each inference took the same in a second run, to the digit.
         simd: Of one inference, by class; empty where the source cannot tell.
         operators: Of one inference, the dearest first; empty where the source cannot tell.
     """
 
     source: str
     startup: int
-    prepare: int
+    prepare: int | None
     inference: int
     first_inference: int
-    answer: int
+    answer: int | None
     inferences: int
     repeats: bool
     simd: tuple[SimdCount, ...]

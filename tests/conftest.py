@@ -7,6 +7,8 @@ import pytest
 from hypothesis import settings
 
 from packager.cache import Cache
+from packager.devices.kit import Kit, open_kit
+from packager.errors import MissingToolError
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -37,6 +39,15 @@ def require_program(program: str, remedy: str) -> str:
     if found is None:
         missing(f"the program {program}", remedy)
     return str(found)
+
+
+def require_kit() -> Kit:
+    """Return the device kit of this machine."""
+    try:
+        return open_kit()
+    except MissingToolError as error:
+        missing("the device kit", str(error))
+        raise
 
 
 def real_data(name: str) -> Path:

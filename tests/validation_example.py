@@ -21,6 +21,7 @@ OUTPUTS = OutputCheck(
     reference=REFERENCE,
     precision=Precision.INT8,
     tolerance_ratio=0.0,
+    tolerance_reason="",
     samples=16,
     inputs_differing=0,
     outputs_differing=0,

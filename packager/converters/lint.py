@@ -12,6 +12,7 @@ from packager.converters import Conversion
 from packager.recipe import Rewrite
 
 EXECUTORCH, LITERT, MICRO = Runtime.EXECUTORCH, Runtime.LITERT, Runtime.TFLITE_MICRO
+LEGACY = Runtime.TFLITE_LEGACY
 BOTH = frozenset(Precision)
 INT8 = frozenset({Precision.INT8})
 
@@ -65,7 +66,7 @@ RULES = (
     ),
     Rule(
         name="recurrent-unrolled",
-        runtimes=frozenset({EXECUTORCH, LITERT}),
+        runtimes=frozenset({EXECUTORCH, LITERT, LEGACY}),
         operators=RECURRENT,
         problem="is unrolled over time into a dozen operators a step, which makes the conversion "
         "slow; int8 makes the program no smaller.",
@@ -94,7 +95,7 @@ RULES = (
     ),
     Rule(
         name="unfolded-batchnorm1d",
-        runtimes=frozenset({LITERT, MICRO}),
+        runtimes=frozenset({LITERT, MICRO, LEGACY}),
         operators=_aten("batch_norm"),
         ranks=frozenset({3}),
         problem="stays in the program as a multiplication and an addition.",
@@ -154,6 +155,24 @@ RULES = (
         blocking=True,
     ),
     Rule(
+        name="newer-operator",
+        runtimes=frozenset({LEGACY}),
+        operators=_aten("avg_pool3d", "max_pool3d", "scatter"),
+        problem="becomes an operator that tflite-runtime 2.14, of 2023, does not know.",
+        advice="Use two-dimensional pooling; write with masks in place of indices.",
+        blocking=True,
+    ),
+    Rule(
+        name="no-int8-root",
+        runtimes=frozenset({LEGACY}),
+        precisions=INT8,
+        operators=_aten("cosine_similarity", "linalg_vector_norm", "sqrt", "std"),
+        problem="takes a square root, which tflite-runtime 2.14 does in float32 only.",
+        advice="Use the float32 target, or another operator: a variance in place of a standard "
+        "deviation, rsqrt in place of sqrt.",
+        blocking=True,
+    ),
+    Rule(
         name="no-int8-kernel",
         runtimes=frozenset({MICRO}),
         precisions=INT8,
@@ -180,7 +199,7 @@ RULES = (
     ),
     Rule(
         name="lite-conversion",
-        runtimes=frozenset({LITERT, MICRO}),
+        runtimes=frozenset({LITERT, MICRO, LEGACY}),
         operators=_aten("col2im", "max_unpool2d", "stft"),
         problem="is refused by LiteRT's converter, or comes out wrong.",
         advice="Compute it before the model or after it, or use a transposed convolution.",

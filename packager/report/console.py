@@ -3,6 +3,7 @@
 import json
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -24,12 +25,21 @@ from packager.progress import listening
 if TYPE_CHECKING:  # so that `packager doctor` works where a package of the core is missing
     from packager.artifacts import Interval, TensorIo, Visit
     from packager.built import Built, TargetResult
-    from packager.bundles import Manifest, MeasuredRecord, OpenedBundle, ParityRecord
+    from packager.bundles import (
+        Manifest,
+        MeasuredRecord,
+        OpenedBundle,
+        ParityRecord,
+        ValidationRecord,
+    )
     from packager.contract import IoContract
     from packager.doctor import Tool
+    from packager.kit_record import Emulator, Item, Record
     from packager.seen import InputCheck
     from packager.target import Target
+    from packager.validations import InstructionCounts, Validation
 
+SHOWN_OPERATORS = 5
 PIPE_WIDTH = 1000
 """Columns where the output is no terminal, so that tables keep one line a row."""
 
@@ -230,6 +240,61 @@ def print_input_check(check: "InputCheck") -> None:
         _console().print("The contract does not resize: with each, the program sees the same.")
 
 
+def print_validation(record: "ValidationRecord") -> None:
+    """Print what a device showed when a bundle ran on it."""
+    validation = record.validation
+    told = f"{validation.device}: {validation.description}, {validation.runtime}"
+    print(_visible(told))
+    for title, rows in _validation_sections(record).items():
+        _print_section(title, rows)
+    print()
+
+
+def _validation_sections(record: "ValidationRecord") -> dict[str, list[tuple[str, str]]]:
+    validation = record.validation
+    sections = {
+        "verdicts": [
+            (verdict.limit, f"{verdict.outcome}: {verdict.figure}") for verdict in record.verdicts
+        ],
+        "measured here": _measured_rows(validation),
+        "not measured here": [(each.what, each.reason) for each in validation.not_measured],
+    }
+    return {title: rows for title, rows in sections.items() if rows}
+
+
+def _measured_rows(validation: "Validation") -> list[tuple[str, str]]:
+    rows = _instruction_rows(validation.instructions) if validation.instructions else []
+    if validation.memory:
+        memory = validation.memory
+        allowed = f" of {memory.limit_bytes:,} allowed" if memory.limit_bytes else ""
+        rows.append(("peak memory", f"{memory.peak_bytes:,} bytes{allowed}"))
+    if validation.latency:
+        latency = validation.latency
+        figure = f"median {latency.median_ms:.2f} ms, p95 {latency.p95_ms:.2f} ms"
+        rows.append(("an inference", f"{figure} over {latency.inferences}"))
+    if validation.offline and validation.offline.source:
+        made = sum(count for _, count in validation.offline.calls)
+        rows.append(("system calls", f"{made:,}, recorded by {validation.offline.source}"))
+    return rows
+
+
+def _instruction_rows(counted: "InstructionCounts") -> list[tuple[str, str]]:
+    unit = "instructions"
+    operators = counted.operators[:SHOWN_OPERATORS]
+    inference = f"{counted.inference:,} {unit}, the first {counted.first_inference:,}"
+    # Where the program does not run the contract, neither was counted.
+    contract = {"a frame to input": counted.prepare, "output to answer": counted.answer}
+    return [
+        ("start-up", f"{counted.startup:,} {unit}"),
+        ("an inference", inference),
+        *((what, f"{count:,} {unit}") for what, count in contract.items() if count is not None),
+        ("", counted.source),
+        ("a second run", "the same to the digit" if counted.repeats else "other counts"),
+        *((f"of them {simd.name}", f"{simd.instructions:,}") for simd in counted.simd),
+        *((cost.name, f"{cost.share_ratio:.0%} of an inference") for cost in operators),
+    ]
+
+
 def print_targets(targets: "Iterable[Target]") -> None:
     """Print what can be built for."""
     table = _table("target", "runtime", "precision", "flash", "RAM", "what it is")
@@ -256,6 +321,42 @@ def print_tools(tools: "Iterable[Tool]") -> None:
     _console().print(table)
 
 
+def print_kit(record: "Record", root: Path, *, made: bool) -> None:
+    """Print a device kit: where it is, what it was made of, and what its emulator can do."""
+    size_bytes = sum(contents.size_bytes for contents in record.folders.values())
+    done = "made anew, and tried out" if made else "whole, every file as it was made"
+    print(f"{root}: {done}; {_size(size_bytes)}")
+    sections = {
+        "emulator": _emulator_rows(record.emulator) if record.emulator else [],
+        "programs": list(record.programs.items()),
+        "packages": _package_rows(record.packages),
+        "left out": [("", line) for said in record.problems for line in said.splitlines()],
+    }
+    for title, rows in sections.items():
+        if rows:
+            _print_section(title, rows)
+
+
+def _emulator_rows(emulator: "Emulator") -> list[tuple[str, str]]:
+    return [
+        ("version", f"QEMU {emulator.version}"),
+        ("exact on", ", ".join(emulator.exact_cpus)),
+        ("counts instructions", "yes" if emulator.counts else "no: it takes no plugin"),
+        ("boots a machine", "yes" if emulator.boots else "no"),
+        *(("fault", fault) for fault in emulator.faults),
+    ]
+
+
+def _package_rows(packages: "Iterable[Item]") -> list[tuple[str, str]]:
+    """Return how many are as pinned, and each one that is not."""
+    counted = Counter(item.pinned for item in packages)
+    others = [item for item in packages if item.pinned != "as pinned"]
+    return [
+        *((str(pinned), str(count)) for pinned, count in sorted(counted.items())),
+        *((item.name, f"{item.version} is {item.pinned} ({item.part})") for item in others),
+    ]
+
+
 def print_bundle(bundle: "OpenedBundle") -> None:
     """Print what a verified bundle is: manifest, contract, operators, parity and sizes."""
     manifest, parity = bundle.manifest, bundle.parity
@@ -271,6 +372,9 @@ def print_bundle(bundle: "OpenedBundle") -> None:
         "outside the fast path": [
             (use.operator, f"{use.count} x: {use.reason}") for use in bundle.operators.fallbacks
         ],
+        "devices that ran it": [
+            (record.validation.device, _validated(record)) for record in bundle.validations
+        ],
         "files": [
             (file.name, f"{file.size_bytes:>9,} bytes  sha256 {file.sha256}")
             for file in manifest.files
@@ -281,6 +385,11 @@ def print_bundle(bundle: "OpenedBundle") -> None:
     }
     for title, rows in sections.items():
         _print_section(title, rows)
+
+
+def _validated(record: "ValidationRecord") -> str:
+    met = sum(verdict.accepted for verdict in record.verdicts)
+    return f"{met} of {len(record.verdicts)} verdicts met, by {record.validation.runtime}"
 
 
 def _manifest_rows(manifest: "Manifest") -> list[tuple[str, str]]:

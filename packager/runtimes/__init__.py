@@ -46,6 +46,10 @@ def open_session(converted: Converted) -> Session:
             from packager.runtimes import tflite_micro
 
             return tflite_micro.open_session(converted)
+        case Runtime.TFLITE_LEGACY:
+            from packager.runtimes import tflite_legacy
+
+            return tflite_legacy.open_session(converted)
         case _:
             assert_never(converted.runtime)
 

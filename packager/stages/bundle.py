@@ -67,6 +67,9 @@ What is inside
       what the program computes, what runs outside the fast path, what was found before
   manifest.json
       SHA-256 of every other file here, and the exact versions of all that built it
+  validation.json, and the files that it names
+      where `packager validate` ran this on a device: the program that ran, what it printed,
+      the system calls that it made, the figures and the verdicts
 
 How to check
   This archive:  packager inspect {target}.zip
@@ -135,7 +138,7 @@ class Contents:
         )
 
 
-@step(version=2, tools=("numpy", "safetensors", "scipy"))
+@step(version=3, tools=("numpy", "safetensors", "scipy"))
 def bundle(out: Path, contents: Contents) -> Bundle:
     """Write `<target>.zip`: the same contents give the same bytes.
 

@@ -19,6 +19,7 @@ EXTRAS = {
     Runtime.EXECUTORCH: "android",
     Runtime.LITERT: "litert",
     Runtime.TFLITE_MICRO: "micro",
+    Runtime.TFLITE_LEGACY: "litert",
 }
 # How PyTorch and ExecuTorch spell the operator that a pass stumbled over.
 CULPRITS = (
@@ -61,7 +62,7 @@ def convert(
                 from packager.converters import executorch
 
                 return executorch.convert(out, network, samples, settings)
-            case Runtime.LITERT | Runtime.TFLITE_MICRO:
+            case Runtime.LITERT | Runtime.TFLITE_MICRO | Runtime.TFLITE_LEGACY:
                 from packager.converters import litert
 
                 return litert.convert(out, network, samples, settings)

@@ -39,5 +39,8 @@ def _ram(converted: Converted) -> tuple[int | None, str]:
             return None, f"{planned}, which does not say what it takes; measure it on the device"
         case Runtime.LITERT:
             return None, "LiteRT does not say what an inference takes; measure it on the device"
+        case Runtime.TFLITE_LEGACY:
+            words = "does not say what an inference takes; measure it on the device"
+            return None, f"tflite-runtime {words}"
         case _:
             assert_never(converted.runtime)

@@ -7,7 +7,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from packager import target
-from packager.artifacts import Precision
+from packager.artifacts import Precision, Runtime
+from packager.devices import cpus
 from packager.schema import Document, json_schema
 from packager.target import PROFILE, Target
 
@@ -80,9 +81,10 @@ def test_int8_target_has_a_float32_twin_that_differs_in_nothing_else(name: str) 
     profile, twin = load(name), load(name + TWIN_SUFFIX)
     assert (twin.precision, twin.io.dtype) == (Precision.FLOAT32, Precision.FLOAT32)
     assert (twin.runtime, twin.io.layout) == (profile.runtime, profile.io.layout)
-    assert (twin.kernels, twin.memory, twin.source) == (
+    assert (twin.kernels, twin.memory, twin.device, twin.source) == (
         profile.kernels,
         profile.memory,
+        profile.device,
         profile.source,
     )
 
@@ -90,3 +92,14 @@ def test_int8_target_has_a_float32_twin_that_differs_in_nothing_else(name: str) 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in INT8])
 def test_float32_target_is_the_twin_of_another(name: str) -> None:
     assert name.removesuffix(TWIN_SUFFIX) in INT8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_target_that_is_no_microcontroller_names_a_core_that_is_emulated(name: str) -> None:
+    profile = load(name)
+    if profile.runtime is Runtime.TFLITE_MICRO:
+        assert profile.device is None
+        return
+    assert profile.device is not None
+    assert profile.device.cpu in cpus.PROFILES
+    assert profile.device.max_inference_instructions < profile.device.max_startup_instructions

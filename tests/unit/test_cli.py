@@ -9,10 +9,14 @@ from typer.testing import CliRunner, Result
 
 from packager import cache, cli, doctor, errors, pipeline, publish, target
 from packager.built import Built
+from packager.devices import checkup, setup
+from packager.devices.kit import FOLDER_VARIABLE, Kit
+from packager.devices.setup import Wish
 from packager.errors import ConfigError, PackagerError
 from tests.built_example import example_built
 from tests.conftest import REPOSITORY
 from tests.recipe_example import RECIPE
+from tests.unit.devices import kit_example
 
 COMMANDS = (
     "new",
@@ -22,6 +26,8 @@ COMMANDS = (
     "inspect",
     "check-input",
     "code",
+    "validate",
+    "setup-device",
     "report",
     "explain",
     "schema",
@@ -280,6 +286,60 @@ def test_doctor_exits_with_3_where_the_core_is_not_whole(monkeypatch: pytest.Mon
             "remedy": "pip install 'packager'",
         }
     ]
+
+
+def test_doctor_lists_what_devices_need_where_the_core_is_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adb = doctor.Tool(
+        name="adb",
+        needed_for=("adb devices",),
+        wanted="",
+        found=None,
+        usable=False,
+        remedy="apt-get install adb",
+    )
+    monkeypatch.setattr(doctor, "examine", tuple)
+    monkeypatch.setattr(checkup, "examine", lambda: (adb,))
+    result = run("doctor")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1].split("  ")[0] == "adb"
+    assert "apt-get install adb" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "wish"),
+    [
+        ((), Wish(private=False, locked=False)),
+        (("--private",), Wish(private=True, locked=False)),
+        (("--locked",), Wish(private=False, locked=True)),
+    ],
+)
+def test_setup_device_makes_a_kit_as_wished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], wish: Wish
+) -> None:
+    kit = Kit(root=tmp_path, record=kit_example.write(tmp_path))
+    asked = []
+
+    def set_up(root: Path, wished: Wish) -> setup.Outcome:
+        asked.append((root, wished))
+        return setup.Outcome(kit=kit, made=True)
+
+    monkeypatch.setattr(setup, "set_up", set_up)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "usual"))
+    result = run("setup-device", "qemu", *options)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{tmp_path}: made anew, and tried out; ")
+    named = json.loads(run("setup-device", "qemu", *options, "--folder", "x", "--json").stdout)
+    assert named["kit"]["root"] == str(tmp_path)
+    assert named["kit"]["record"]["packages"][0]["pinned"] == "as pinned"
+    assert asked == [(tmp_path / "usual", wish), (Path("x").absolute(), wish)]
+
+
+def test_only_known_emulations_are_set_up() -> None:
+    result = run("setup-device", "bochs")
+    assert result.exit_code == 2
+    assert "'bochs' is not one of 'qemu'" in result.stderr
 
 
 def test_new_writes_a_recipe_once(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def names(found: tuple[Distribution, ...]) -> list[str]:
         (Runtime.EXECUTORCH, ["phone"]),
         (Runtime.LITERT, ["handheld", "quick"]),
         (Runtime.TFLITE_MICRO, ["handheld", "quick", "tiny"]),
+        (Runtime.TFLITE_LEGACY, ["handheld", "quick", "tflite-runtime"]),
     ],
 )
 @pytest.mark.usefixtures("installed")

@@ -110,7 +110,7 @@ def test_float_program_takes_no_integers(tmp_path: Path) -> None:
         (
             'runtime = "tflite-micro"',
             'runtime = "tflite"',
-            "runtime: 'tflite' is not known. Known: executorch, litert, tflite-micro.",
+            "runtime: 'tflite' is not known. Known: executorch, litert, tflite-micro, tflite-runtime.",
         ),
         (
             "channel_multiple = 4",

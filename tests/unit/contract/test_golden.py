@@ -1,12 +1,22 @@
 """Golden samples come back as they were kept, and an app that differs is named."""
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
-from packager.artifacts import Layout, Precision, TensorIo
+from packager.artifacts import Layout, OperatorCount, Precision, Runtime, TensorIo
 from packager.contract import Activation, Contract, IoContract
 from packager.contract.frames import Frame
-from packager.contract.golden import Sample, first_difference, golden_sample, prepare, self_test
+from packager.contract.golden import (
+    EXACT,
+    FLOAT,
+    Sample,
+    first_difference,
+    golden_sample,
+    output_tolerance,
+    prepare,
+    self_test,
+)
 from packager.contract.spec import Colour, ImageSource
 from tests.contracts import GRAY, SIGNAL
 
@@ -90,3 +100,26 @@ def test_first_difference_is_the_byte() -> None:
     assert first_difference(one, one[:1]) == 0
     # Equal numbers are not enough: the bytes count.
     assert first_difference(np.array([0.0], np.float32), np.array([-0.0], np.float32)) == 3
+
+
+def used(operator: str, dtype: str) -> OperatorCount:
+    return OperatorCount(operator=operator, dtype=dtype, count=1)
+
+
+@pytest.mark.parametrize("runtime", [Runtime.EXECUTORCH, Runtime.LITERT])
+def test_outputs_of_an_int8_program_must_be_equal_to_the_bit(runtime: Runtime) -> None:
+    operators = [used("CONV_2D", "int8"), used("SOFTMAX", "float32")]
+    assert output_tolerance(Precision.INT8, runtime, operators) == EXACT
+
+
+def test_int8_operators_that_round_otherwise_on_arm_are_named() -> None:
+    operators = [used("SOFTMAX", "int8"), used("CONV_2D", "int8"), used("BATCH_MATMUL", "int8")]
+    tolerance = output_tolerance(Precision.INT8, Runtime.LITERT, operators)
+    assert tolerance.ratio == 0.03
+    assert tolerance.reason == "LiteRT's int8 BATCH_MATMUL and SOFTMAX round otherwise on Arm"
+    assert output_tolerance(Precision.INT8, Runtime.EXECUTORCH, operators) == EXACT
+
+
+@pytest.mark.parametrize("runtime", Runtime)
+def test_float32_programs_have_one_tolerance(runtime: Runtime) -> None:
+    assert output_tolerance(Precision.FLOAT32, runtime, [used("SOFTMAX", "float32")]) == FLOAT

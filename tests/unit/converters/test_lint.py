@@ -116,7 +116,16 @@ def test_batchnorm1d_after_a_signal_is_found_where_it_stays_unfolded() -> None:
         Runtime.EXECUTORCH: [],
         Runtime.LITERT: ["fold-batchnorm1d"],
         Runtime.TFLITE_MICRO: ["fold-batchnorm1d"],
+        Runtime.TFLITE_LEGACY: ["fold-batchnorm1d"],
     }
+
+
+def test_square_root_blocks_a_32_bit_handheld_in_int8_only() -> None:
+    legacy = replace(LITERT, runtime=Runtime.TFLITE_LEGACY)
+    root = use("aten.sqrt.default")
+    (found,) = lint((root,), legacy)
+    assert (found.rule, found.blocking) == ("no-int8-root", True)
+    assert lint((root,), replace(legacy, precision=Precision.FLOAT32)) == ()
 
 
 def test_operator_without_an_int8_kernel_blocks_only_int8() -> None:

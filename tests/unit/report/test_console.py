@@ -18,14 +18,18 @@ from packager.bundles import (
     OpenedBundle,
     OperatorRecord,
     ParityRecord,
+    ValidationRecord,
 )
 from packager.contract import IoContract
 from packager.distributions import Distribution
 from packager.doctor import Tool
+from packager.kit_record import Pinned
 from packager.recipe import Recipe
 from packager.report import console
-from packager.verdicts import Outcome
+from packager.verdicts import Outcome, Verdict
 from tests.built_example import READY, RECIPE, example_built
+from tests.unit.devices import kit_example
+from tests.validation_example import VALIDATION
 
 UNFITTED = "note: layers that could not be refitted before fine-tuning: stem.0"
 
@@ -204,6 +208,82 @@ def test_a_missing_tool_is_shown_with_its_remedy_brackets_and_all(
     assert row == ["torchao", "android", "any", "missing", "pip install 'packager[android]'"]
 
 
+def test_a_kit_is_shown_with_faults_and_all_that_is_not_as_pinned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newer = kit_example.item(name="libpng-dev", pinned=Pinned.NEWER)
+    record = kit_example.write(tmp_path, packages=(kit_example.item(), newer))
+    problems = ("W: A list is missing.\nW: So is another.",)
+    console.print_kit(replace(record, problems=problems), tmp_path, made=False)
+    programs = [f"  {name:<21}  host/run/{name}" for name in record.programs]
+    assert printed(capsys) == [
+        f"{tmp_path}: whole, every file as it was made; 77 B",
+        "",
+        "emulator",
+        "  version              QEMU 7.2.22",
+        "  exact on             cortex-a53",
+        "  counts instructions  yes",
+        "  boots a machine      yes",
+        "  fault                -cpu max computes a wrong answer to the known int8 network",
+        "",
+        "programs",
+        *programs,
+        "",
+        "packages",
+        "  as pinned          1",
+        "  newer than pinned  1",
+        "  libpng-dev         1:1.2.13 is newer than pinned (sysroot/aarch64)",
+        "",
+        "left out",
+        "    W: A list is missing.",
+        "    W: So is another.",
+    ]
+
+
+RECORD = ValidationRecord(
+    validation=VALIDATION,
+    verdicts=(
+        Verdict(
+            limit="inputs equal",
+            figure="0 of 16 differ",
+            outcome=Outcome.MET,
+            accepted=True,
+            runtime="LiteRT 2.3.0 on aarch64, qemu-system:cortex-a72",
+        ),
+    ),
+    files=("scan-aarch64",),
+)
+
+
+def test_what_a_device_showed_is_printed_with_what_it_could_not_tell(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console.print_validation(RECORD)
+    assert [" ".join(line.split()) for line in printed(capsys)] == [
+        f"{VALIDATION.device}: {VALIDATION.description}, {VALIDATION.runtime}",
+        "",
+        "verdicts",
+        "inputs equal met: 0 of 16 differ",
+        "",
+        "measured here",
+        "start-up 9,000,000 instructions",
+        "an inference 8,000,000 instructions, the first 8,200,000",
+        "a frame to input 41,000 instructions",
+        "output to answer 900 instructions",
+        "counted by a plugin inside the emulator",
+        "a second run the same to the digit",
+        "of them sdot 1,300,000",
+        "conv #1 75% of an inference",
+        "linear #2 25% of an inference",
+        "peak memory 2,809,856 bytes of 268,435,456 allowed",
+        "system calls 100, recorded by strace 6.1",
+        "",
+        "not measured here",
+        "latency an emulator knows no time",
+        "",
+    ]
+
+
 def opened(built: Built) -> OpenedBundle:
     result, networks = built.targets[0], built.networks
     assert result.parity is not None
@@ -257,7 +337,7 @@ def opened(built: Built) -> OpenedBundle:
 def test_a_bundle_is_shown_section_by_section(
     built: Built, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = opened(built)
+    bundle = replace(opened(built), validations=(RECORD,))
     whole, verdict = bundle.parity.whole, bundle.parity.verdicts[0]
     console.print_bundle(bundle)
     drops = [
@@ -301,6 +381,9 @@ def test_a_bundle_is_shown_section_by_section(
         "",
         "outside the fast path",
         "none",
+        "",
+        "devices that ran it",
+        "qemu-system:cortex-a72 1 of 1 verdicts met, by LiteRT 2.3.0 on aarch64",
         "",
         "files",
         f"model.pte 60,944 bytes sha256 {'e5' * 32}",

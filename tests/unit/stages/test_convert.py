@@ -62,6 +62,7 @@ def test_message_of_our_own_is_not_wrapped() -> None:
         (Runtime.EXECUTORCH, "android"),
         (Runtime.LITERT, "litert"),
         (Runtime.TFLITE_MICRO, "micro"),
+        (Runtime.TFLITE_LEGACY, "litert"),
     ],
 )
 def test_missing_package_names_the_extra_to_install(runtime: Runtime, extra: str) -> None:

@@ -1,0 +1,109 @@
+"""Run a program on this machine itself, in a private temporary folder."""
+
+import platform
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from packager import tools
+from packager.devices import Architecture, CallTrace, Ran, Watch, system_calls
+from packager.devices.folder import ENVIRONMENT, Folder
+from packager.devices.versions import version_of
+from packager.errors import DeviceError, ToolError
+
+NAME = "host"
+TRACER = "strace"
+
+
+class Host:
+    """This machine; see `Device`.
+
+    Instructions are not counted: a processor's own counters need privileges, count what other
+    programs and the kernel do in between, and do not repeat; and instructions of this machine
+    say nothing about a device of another kind.
+
+    System calls are watched where strace is installed. With it, a run ends when every process
+    that the program started has ended.
+    """
+
+    name = NAME
+    emulated = False
+    clock_counts_instructions = False
+
+    def __init__(self) -> None:
+        """Describe this machine.
+
+        Raises:
+            DeviceError: Nothing can be built for its processor.
+        """
+        try:
+            self.architecture = Architecture(platform.machine())
+        except ValueError:
+            known = ", ".join(Architecture)
+            problem = f"this machine is {platform.machine()!r}, and programs are for {known}"
+            raise DeviceError(NAME, f"{problem}. Choose an emulated device.") from None
+        self.description = f"this machine, {platform.system()} on {self.architecture}"
+        tracer = shutil.which(TRACER)
+        self._tracer = None if tracer is None else Path(tracer)
+        self.watches = frozenset(
+            {Watch.NOTHING} if tracer is None else {Watch.NOTHING, Watch.SYSTEM_CALLS}
+        )
+        self._folder: Folder | None = None
+
+    def __enter__(self) -> Self:
+        self._folder = Folder(NAME)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
+
+    def put(self, source: Path, name: str) -> None:
+        """Copy a file into the folder; see `Device`."""
+        self._opened().put(source, name)
+
+    def get(self, name: str, destination: Path) -> None:
+        """Copy a file back; see `Device`."""
+        self._opened().get(name, destination)
+
+    def run(self, argv: Sequence[str], *, timeout_s: float, watch: Watch = Watch.NOTHING) -> Ran:
+        """Run a program; see `Device`."""
+        assert watch in self.watches, f"{self.name} cannot watch {watch}"
+        folder = self._opened()
+        folder.require_program(argv[0])
+        with folder.record() as record:
+            watcher: list[str] = []
+            if watch is Watch.SYSTEM_CALLS:
+                watcher = [str(self._tracer), "-ff", "-qq", "-o", str(record / "thread"), "--"]
+            try:
+                finished = tools.run(
+                    [*watcher, *argv], timeout_s=timeout_s, cwd=folder.files, env=ENVIRONMENT
+                )
+                calls = self._calls(record, finished) if watch is Watch.SYSTEM_CALLS else None
+            except ToolError as error:
+                raise DeviceError(NAME, str(error)) from None
+        return Ran(
+            returncode=finished.returncode,
+            stdout=finished.stdout,
+            stderr=finished.stderr,
+            calls=calls,
+        )
+
+    def _calls(self, record: Path, finished: tools.Finished) -> CallTrace:
+        assert self._tracer is not None
+        if not any(record.iterdir()):
+            printed = finished.stderr[-tools.SHOWN_BYTES :].decode(errors="replace")
+            raise ToolError(TRACER, "recorded nothing: it may not trace here", printed=printed)
+        return system_calls.read(record, source=f"{TRACER} {version_of(self._tracer)}")
+
+    def _opened(self) -> Folder:
+        assert self._folder is not None, "a device is used within its `with` statement"
+        return self._folder
