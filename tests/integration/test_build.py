@@ -219,7 +219,7 @@ def test_program_larger_than_the_flash_stops_its_bundle_only(
     # profiles are read before they start.
     monkeypatch.setattr(target, "default_root", lambda: tmp_path)
     recipe = project.recipe.model_copy(update={"targets": ("tiny", "android-arm64-executorch")})
-    with pytest.raises(BudgetError, match=r"tiny: program is .* over the limit of 2048"):
+    with pytest.raises(BudgetError, match=r"tiny: program is .* over the limit of 2,048"):
         pipeline.build(recipe, out=tmp_path / "out", cache_root=project.folder / "cache")
     assert [p.name for p in (tmp_path / "out").glob("*.zip")] == ["android-arm64-executorch.zip"]
 

@@ -65,6 +65,7 @@ EXTRAS = {
     Runtime.EXECUTORCH: ("executorch", "android"),
     Runtime.LITERT: ("litert_torch", "litert"),
     Runtime.TFLITE_MICRO: ("tflite_micro", "micro"),
+    Runtime.TFLITE_LEGACY: ("litert_torch", "litert"),
 }
 
 

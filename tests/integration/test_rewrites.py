@@ -41,6 +41,11 @@ from tests.networks import INPUT_SHAPES, Attention, Residual, Signal, seeded
 
 FOLD, ATTEND, GELU = Rewrite.FOLD_BATCHNORM1D, Rewrite.EXPLICIT_ATTENTION, Rewrite.GELU_TO_SIGMOID
 MICRO_FLOAT = replace(FLOAT_FIRST, runtime=Runtime.TFLITE_MICRO)
+LEGACY_FLOAT = replace(FLOAT_FIRST, runtime=Runtime.TFLITE_LEGACY)
+LEGACY_FIRST = replace(HANDHELD_FIRST, runtime=Runtime.TFLITE_LEGACY)
+TARGETS = (
+    android.FLOAT32, FLOAT_FIRST, HANDHELD_FIRST, MICRO_FLOAT, MICRO_FIRST, LEGACY_FLOAT, LEGACY_FIRST,
+)  # fmt: skip
 FUSED = "aten.scaled_dot_product_attention.default"
 ALLOWED = torch.ones(6, 6, dtype=torch.bool).tril()
 
@@ -468,12 +473,13 @@ def blocked() -> list[tuple[str, Conversion]]:
     for rule in RULES:
         if not rule.blocking:
             continue
-        for settings in (android.FLOAT32, FLOAT_FIRST, HANDHELD_FIRST, MICRO_FLOAT, MICRO_FIRST):
+        for settings in TARGETS:
             fits = settings.runtime in rule.runtimes and settings.precision in rule.precisions
             # What holds in float32 is not tried in int8 as well; what LiteRT's converter
-            # refuses never comes to TensorFlow Lite Micro.
+            # refuses never comes to the other runtimes of its programs.
             again = settings.precision is Precision.INT8 and Precision.FLOAT32 in rule.precisions
-            refused = settings.runtime is Runtime.TFLITE_MICRO and Runtime.LITERT in rule.runtimes
+            others = {Runtime.TFLITE_MICRO, Runtime.TFLITE_LEGACY}
+            refused = settings.runtime in others and Runtime.LITERT in rule.runtimes
             if fits and not again and not refused:
                 pairs += [(operator, settings) for operator in sorted(rule.operators)]
     return pairs
