@@ -222,7 +222,7 @@ def row(seen: Seen) -> str:
     outputs, counted = seen.validation.outputs, seen.validation.instructions
     closeness = "equal"
     if outputs.max_abs_error > 0 or outputs.outputs_differing:
-        closeness = f"{outputs.max_abs_error:.3g} ({outputs.outputs_differing} refused)"
+        closeness = f"{outputs.max_abs_error:.3g}, {outputs.outputs_differing} refused"
     simd = ""
     if counted:
         named = [c for c in counted.simd if c.name not in {"load", "store", "simd"}]

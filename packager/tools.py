@@ -1,21 +1,23 @@
 """External programs: find them, run them, and leave nothing of them behind."""
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from packager.errors import MissingToolError, ToolError
 
-PR_SET_PDEATHSIG = 1
+KEEPER = "setpriv"
+"""Starts a program that the kernel kills when its parent dies; part of util-linux."""
+NOT_STARTED = (126, 127)
+"""Its exit codes where the program cannot be started."""
 SHOWN_BYTES = 2000
 """Of what a failed program printed last: enough for its own message."""
 MAX_OUTPUT_BYTES = 256 * 2**20
@@ -83,15 +85,14 @@ def run(
     with tempfile.TemporaryFile() as given, _outputs() as (out, err):
         given.write(stdin)
         given.seek(0)
+        command = _command(name, argv, cwd)
         try:
+            # Without a function to run before the program: a process that is forked for one while
+            # threads of a framework run can hang.
             process = subprocess.Popen(
-                [str(part) for part in argv],
-                cwd=cwd, env=env, stdin=given, stdout=out, stderr=err,
-                start_new_session=True, preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 one system call
+                command, cwd=cwd, env=env, stdin=given, stdout=out, stderr=err,
+                start_new_session=True,
             )  # fmt: skip
-        except FileNotFoundError:
-            remedy = "`packager doctor` says how to get it."
-            raise MissingToolError(name, needed_by="This step", install=remedy) from None
         except OSError as error:
             raise ToolError(name, f"cannot be started: {error.strerror}", printed="") from None
         try:
@@ -100,7 +101,9 @@ def run(
             _kill_group(process)
         if problem is not None:
             raise ToolError(name, problem, printed=_last(err) or _last(out))
-        return Finished(returncode=process.returncode, stdout=_all(out), stderr=_all(err))
+        finished = Finished(returncode=process.returncode, stdout=_all(out), stderr=_all(err))
+        _require_started(name, command, finished)
+        return finished
 
 
 def run_checked(
@@ -142,16 +145,44 @@ def _outputs() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         yield out, err
 
 
-def _die_with(parent: int) -> Callable[[], None]:
-    libc = ctypes.CDLL(None)
+def _command(name: str, argv: Sequence[str | Path], cwd: Path | None) -> list[str]:
+    """Return what is started: the program, by one that lets it die with this process.
 
-    def prepare() -> None:
-        with contextlib.suppress(AttributeError):  # Linux only
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
+    Raises:
+        MissingToolError: There is no such program.
+        ToolError: It is a file of another kind.
+    """
+    program = str(argv[0])
+    # A name with a slash is looked for in the folder that the program runs in.
+    found = shutil.which(program) if "/" not in program else program
+    if found is None or not (cwd or Path()).joinpath(found).exists():
+        remedy = "`packager doctor` says how to get it."
+        raise MissingToolError(name, needed_by="This step", install=remedy)
+    command = [found, *(str(part) for part in argv[1:])]
+    keeper = shutil.which(KEEPER)  # of Linux; elsewhere the program is only killed by `run`
+    if keeper is None:
+        return command
+    _require_program(name, (cwd or Path()) / found)
+    return [keeper, "--pdeathsig", "KILL", "--", *command]
 
-    return prepare
+
+def _require_program(name: str, place: Path) -> None:
+    """Fail where the keeper would hand a file that is no program to a shell."""
+    try:
+        with place.open("rb") as stream:
+            begin = stream.read(4)
+    except OSError:
+        return  # it may be started though it cannot be read
+    if begin[:2] != b"#!" and begin != b"\x7fELF":
+        raise ToolError(name, "cannot be started: it is no program", printed="")
+
+
+def _require_started(name: str, command: Sequence[str], finished: Finished) -> None:
+    """Fail where it was the keeper that ended, because the program is none."""
+    kept = Path(command[0]).name == KEEPER
+    if kept and finished.returncode in NOT_STARTED and finished.stderr.startswith(b"setpriv: "):
+        reason = finished.stderr.decode(errors="replace").strip().rpartition(": ")[2]
+        raise ToolError(name, f"cannot be started: {reason}", printed="")
 
 
 def _wait(

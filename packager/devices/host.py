@@ -1,7 +1,6 @@
 """Run a program on this machine itself, in a private temporary folder."""
 
 import platform
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import Self
 from packager import tools
 from packager.devices import Architecture, CallTrace, Ran, Watch, system_calls
 from packager.devices.folder import ENVIRONMENT, Folder
+from packager.devices.kit import Kit
 from packager.devices.versions import version_of
 from packager.errors import DeviceError, ToolError
 
@@ -24,19 +24,24 @@ class Host:
     programs and the kernel do in between, and do not repeat; and instructions of this machine
     say nothing about a device of another kind.
 
-    System calls are watched where strace is installed. With it, a run ends when every process
-    that the program started has ended.
+    While system calls are watched, a run ends when every process that the program started has
+    ended.
     """
 
     name = NAME
     emulated = False
     clock_counts_instructions = False
+    watches = frozenset({Watch.NOTHING, Watch.SYSTEM_CALLS})
 
-    def __init__(self) -> None:
+    def __init__(self, kit: Kit) -> None:
         """Describe this machine.
+
+        Args:
+            kit: Has what watches system calls.
 
         Raises:
             DeviceError: Nothing can be built for its processor.
+            MissingToolError: The kit is not whole.
         """
         try:
             self.architecture = Architecture(platform.machine())
@@ -45,11 +50,7 @@ class Host:
             problem = f"this machine is {platform.machine()!r}, and programs are for {known}"
             raise DeviceError(NAME, f"{problem}. Choose an emulated device.") from None
         self.description = f"this machine, {platform.system()} on {self.architecture}"
-        tracer = shutil.which(TRACER)
-        self._tracer = None if tracer is None else Path(tracer)
-        self.watches = frozenset(
-            {Watch.NOTHING} if tracer is None else {Watch.NOTHING, Watch.SYSTEM_CALLS}
-        )
+        self._tracer = kit.program(TRACER)
         self._folder: Folder | None = None
 
     def __enter__(self) -> Self:
@@ -98,7 +99,6 @@ class Host:
         )
 
     def _calls(self, record: Path, finished: tools.Finished) -> CallTrace:
-        assert self._tracer is not None
         if not any(record.iterdir()):
             printed = finished.stderr[-tools.SHOWN_BYTES :].decode(errors="replace")
             raise ToolError(TRACER, "recorded nothing: it may not trace here", printed=printed)

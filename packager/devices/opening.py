@@ -49,7 +49,7 @@ def open_device(spec: str, *, kit: Kit, ram_bytes: int, memory_limit_bytes: int 
             from packager.devices.host import Host
 
             _require(not where, spec, "it is this machine, and no other can be named")
-            return Host()
+            return Host(kit)
         case DeviceKind.QEMU_USER:
             from packager.devices.qemu_user import QemuUser
 

@@ -64,6 +64,11 @@ static void run_thread(void *(*work)(void *), long argument) {
   pthread_join(thread, NULL);
 }
 
+static void *waiting(void *unused) {
+  for (;;) pause();
+  return unused;
+}
+
 static int show_file(const char *path) {
   FILE *file = fopen(path, "r");
   if (file == NULL) return 1;
@@ -87,6 +92,8 @@ static int stay(const char *task) {
 static int count(const char *task, long times) {
   mark(20);
   if (strcmp(task, "threads") == 0) run_thread(turning, times);
+  pthread_t companion;
+  if (strcmp(task, "companion") == 0) pthread_create(&companion, NULL, waiting, NULL);
   if (strcmp(task, "process") == 0 && fork() == 0) mark(99), _exit(0);
   if (strcmp(task, "process") == 0) wait(NULL);
   turn(times);
@@ -121,7 +128,7 @@ int main(int size, char **words) {
   if (strcmp(task, "write") == 0) return write_file(more, words[3]);
   if (strcmp(task, "flood") == 0) for (;;) puts("a line of many, of which there is no end");
   if (strcmp(task, "environment") == 0) for (char **at = environ; *at; at++) puts(*at);
-  if (strstr("alone threads process", task)) return count(task, atol(more));
+  if (strstr("alone threads companion process", task)) return count(task, atol(more));
   if (strstr("sleeper stubborn parent deserter", task)) return stay(task);
   if (strstr("network-in-thread inherited local", task)) return reach(task);
   return 2;

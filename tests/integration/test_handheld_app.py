@@ -71,8 +71,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
-    # The converters' libraries start threads in this process, which a build must not mind.
-    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
 ]
 
 HEIGHT_PX, WIDTH_PX = 40, 33

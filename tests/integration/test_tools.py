@@ -69,7 +69,7 @@ def test_a_program_that_is_missing_is_named() -> None:
 
 def test_a_program_that_may_not_be_started_is_named(tmp_path: Path) -> None:
     program = tmp_path / "program"
-    program.write_text("this is no program")
+    program.write_text("#!/bin/sh")
 
     with pytest.raises(ToolError) as caught:
         tools.run([program], timeout_s=20)
@@ -79,13 +79,13 @@ def test_a_program_that_may_not_be_started_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_program_is_named(tmp_path: Path) -> None:
     program = tmp_path / "program"
-    program.write_bytes(b"\x7fELF, but no more")
+    program.write_text("touch this-must-not-be-run-by-a-shell")
     program.chmod(0o755)
 
     with pytest.raises(ToolError) as caught:
         tools.run([program], timeout_s=20)
 
-    assert str(caught.value) == "program cannot be started: Exec format error. It printed nothing."
+    assert str(caught.value) == "program cannot be started: it is no program. It printed nothing."
 
 
 def test_a_time_out_kills_grandchildren_too() -> None:

@@ -41,8 +41,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
-    # The converters' libraries start threads in this process.
-    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
 ]
 
 TARGET = "ultrasound-handheld-arm64"

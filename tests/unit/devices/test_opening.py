@@ -58,6 +58,10 @@ def test_a_processor_that_is_emulated_wrongly_is_refused(kit: Kit, kind: str) ->
 
 
 def test_this_machine_is_a_device(kit: Kit) -> None:
+    place = kit.root / kit.record.programs["strace"]
+    place.parent.mkdir(parents=True)
+    place.touch(mode=0o755)
+
     device = open_device("host", kit=kit, ram_bytes=2**28, memory_limit_bytes=None)
 
     assert isinstance(device, Host)

@@ -3,11 +3,13 @@
 
 #include "marks.hpp"
 
+#include <cstdio>
 #include <cstring>
 #include <executorch/extension/data_loader/buffer_data_loader.h>
 #include <executorch/extension/module/module.h>
 #include <executorch/runtime/core/event_tracer.h>
 #include <executorch/runtime/core/exec_aten/util/dim_order_util.h>
+#include <executorch/runtime/platform/platform.h>
 #include <executorch/runtime/platform/runtime.h>
 #include <type_traits>
 
@@ -129,6 +131,15 @@ private:
     std::vector<OperatorTime> started_;
 };
 
+// ExecuTorch's own way prints the time as well, whose digits take more instructions in one run
+// than in the next: what start-up takes would not repeat.
+void log_without_time(
+    et_timestamp_t, et_pal_log_level_t level, const char *file, const char *, size_t line,
+    const char *message, size_t)
+{
+    std::fprintf(stderr, "%c %s:%zu: %s\n", static_cast<char>(level), file, line, message);
+}
+
 void use_threads(unsigned threads)
 {
     auto *pool = executorch::extension::threadpool::get_threadpool();
@@ -208,6 +219,8 @@ private:
 
 Runtime::Runtime(const Bytes &model, unsigned threads, Profiling profiling)
 {
+    runtime::register_pal(
+        runtime::PalImpl::create(log_without_time, "runtime_executorch.cpp"));
     runtime::runtime_init();
     use_threads(threads);
     loaded_ = std::make_unique<Loaded>(model, profiling);
