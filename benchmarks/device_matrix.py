@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -54,6 +55,12 @@ RUNS = 3
 TIMEOUT_S = 120
 
 
+class Watching(Protocol):
+    """Runs a program on a device; see `packager.validate.observe`."""
+
+    def __call__(self, device: Device, payload: Payload, *, timeout_s: float) -> Runs: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Made:
     """A bundle of one network for one target."""
@@ -90,12 +97,15 @@ class Seen:
     check_s: float
 
 
-def make_bundles(folder: Path, data_dir: Path | None) -> list[Made]:
+def make_bundles(
+    folder: Path, data_dir: Path | None, *, without: frozenset[str] = frozenset()
+) -> list[Made]:
     """Build all bundles as the pipeline does, but with one set of workers for all networks.
 
     Args:
         folder: For all that comes up on the way.
         data_dir: Where the published data lie already; None fetches them.
+        without: Targets that are left out.
 
     Raises:
         PackagerError: A step that all targets share failed.
@@ -104,6 +114,7 @@ def make_bundles(folder: Path, data_dir: Path | None) -> list[Made]:
         (network, job.target.name): job
         for network in NETWORKS
         for job in _jobs(network, folder, data_dir)
+        if job.target.name not in without
     }
     results = workers.run(package_for, list(jobs.values()), log=folder / "converters.log")
     matrix = []
@@ -161,8 +172,24 @@ def with_few_frames(opened: OpenedBundle) -> bytes:
     return with_files(opened, {bundles.GOLDEN: save(arrays)})
 
 
-def look(made: Made, on: str, kit: Kit, cache_root: Path, *, runs: int = RUNS) -> Seen:
-    """Do what a validation does, but for its gates; count in as many runs as asked for.
+def look(
+    made: Made,
+    on: str,
+    kit: Kit,
+    cache_root: Path,
+    *,
+    watching: Watching = observe,
+    runs: int = RUNS,
+) -> Seen:
+    """Do what a validation does, but for its gates.
+
+    Args:
+        made: The bundle.
+        on: The device.
+        kit: Has what the device needs.
+        cache_root: Keeps built programs.
+        watching: What to do on the device; by default all that a validation does.
+        runs: In how many to count, where that is more than `watching` does.
 
     Raises:
         PackagerError: The program cannot be built, or the device failed.
@@ -172,7 +199,7 @@ def look(made: Made, on: str, kit: Kit, cache_root: Path, *, runs: int = RUNS) -
         payload = build_app(opened, device.architecture, kit, cache_root=cache_root)
         start = time.perf_counter()
         put(device, payload, opened)
-        observed = observe(device, payload, timeout_s=TIMEOUT_S)
+        observed = watching(device, payload, timeout_s=TIMEOUT_S)
         validation = assess(opened, device, payload, observed)
         check_s = time.perf_counter() - start
         events = read_events(observed.counted.stdout, device.name)

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from packager.errors import DeviceError
 from packager.storage import storage_errors
@@ -83,6 +85,43 @@ class Folder:
     def close(self) -> None:
         """Remove everything."""
         self._whole.cleanup()
+
+
+class FolderDevice:
+    """What all devices on this machine do alike: they are used in a folder; see `Device`.
+
+    Attributes:
+        name: Of the device, for errors.
+    """
+
+    name: str
+    _folder: Folder | None = None
+
+    def __enter__(self) -> Self:
+        self._folder = Folder(self.name)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
+
+    def put(self, source: Path, name: str) -> None:
+        """Copy a file into the folder; see `Device`."""
+        self._opened().put(source, name)
+
+    def get(self, name: str, destination: Path) -> None:
+        """Copy a file back; see `Device`."""
+        self._opened().get(name, destination)
+
+    def _opened(self) -> Folder:
+        assert self._folder is not None, "a device is used within its `with` statement"
+        return self._folder
 
 
 def plain_name(name: str, *, device: str) -> str:

@@ -3,12 +3,10 @@
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from packager import tools
 from packager.devices import Architecture, CallTrace, Ran, Watch, system_calls
-from packager.devices.folder import ENVIRONMENT, Folder
+from packager.devices.folder import ENVIRONMENT, FolderDevice
 from packager.devices.kit import Kit
 from packager.devices.versions import version_of
 from packager.errors import DeviceError, ToolError
@@ -17,7 +15,7 @@ NAME = "host"
 TRACER = "strace"
 
 
-class Host:
+class Host(FolderDevice):
     """This machine; see `Device`.
 
     Instructions are not counted: a processor's own counters need privileges, count what other
@@ -51,29 +49,6 @@ class Host:
             raise DeviceError(NAME, f"{problem}. Choose an emulated device.") from None
         self.description = f"this machine, {platform.system()} on {self.architecture}"
         self._tracer = kit.program(TRACER)
-        self._folder: Folder | None = None
-
-    def __enter__(self) -> Self:
-        self._folder = Folder(NAME)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._folder is not None:
-            self._folder.close()
-            self._folder = None
-
-    def put(self, source: Path, name: str) -> None:
-        """Copy a file into the folder; see `Device`."""
-        self._opened().put(source, name)
-
-    def get(self, name: str, destination: Path) -> None:
-        """Copy a file back; see `Device`."""
-        self._opened().get(name, destination)
 
     def run(self, argv: Sequence[str], *, timeout_s: float, watch: Watch = Watch.NOTHING) -> Ran:
         """Run a program; see `Device`."""
@@ -103,7 +78,3 @@ class Host:
             printed = finished.stderr[-tools.SHOWN_BYTES :].decode(errors="replace")
             raise ToolError(TRACER, "recorded nothing: it may not trace here", printed=printed)
         return system_calls.read(record, source=f"{TRACER} {version_of(self._tracer)}")
-
-    def _opened(self) -> Folder:
-        assert self._folder is not None, "a device is used within its `with` statement"
-        return self._folder

@@ -12,7 +12,6 @@ import stat
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from packager import tools
@@ -26,7 +25,7 @@ from packager.devices import (
     initramfs,
     kernel_calls,
 )
-from packager.devices.folder import Folder, plain_name
+from packager.devices.folder import FolderDevice, plain_name
 from packager.devices.guest import Order
 from packager.devices.kit import INSTALL, Kit
 from packager.devices.session import SHOWN_CHARACTERS, End, Session, plain, report
@@ -56,7 +55,7 @@ KERNEL_ARGUMENTS = (
 )
 
 
-class QemuSystem:
+class QemuSystem(FolderDevice):
     """An emulated machine; see `Device`.
 
     The program runs as nobody, and cannot change the files that were put beside it. Those that
@@ -103,32 +102,17 @@ class QemuSystem:
         processor = cpus.described(self._profile, self._core)
         self._linux = _linux(self._kernel)
         self._words = f"{processor}, emulated by {_version(self._emulator)} with {self._linux}"
-        self._folder: Folder | None = None
         self.description = self._words
 
     def __enter__(self) -> Self:
-        self._folder = Folder(self.name)
+        super().__enter__()
         self.description = self._described()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._folder is not None:
-            self._folder.close()
-            self._folder = None
-
     def put(self, source: Path, name: str) -> None:
         """Copy a file into the machine's folder; see `Device`."""
-        self._opened().put(source, name)
+        super().put(source, name)
         self.description = self._described()
-
-    def get(self, name: str, destination: Path) -> None:
-        """Copy a file back from the machine's folder; see `Device`."""
-        self._opened().get(name, destination)
 
     def run(self, argv: Sequence[str], *, timeout_s: float, watch: Watch = Watch.NOTHING) -> Ran:
         """Switch the machine on, and run a program as its only job; see `Device`."""
@@ -218,10 +202,6 @@ class QemuSystem:
         if folder != "." or not place.is_file() or not place.stat().st_mode & stat.S_IXUSR:
             problem = f"{argv[0]!r} is no program in its folder. Put it there, and call it ./NAME."
             raise DeviceError(self.name, problem)
-
-    def _opened(self) -> Folder:
-        assert self._folder is not None, "a device is used within its `with` statement"
-        return self._folder
 
     def _files(self) -> list[Path]:
         return sorted(self._opened().files.iterdir())

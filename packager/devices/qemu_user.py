@@ -11,13 +11,12 @@ path, the size of its stack, and the seed of its random numbers.
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from packager import tools
 from packager.devices import Architecture, CallTrace, Mark, Ran, Watch, cpus, plugin, system_calls
 from packager.devices.cpus import Profile
-from packager.devices.folder import ENVIRONMENT, Folder
+from packager.devices.folder import ENVIRONMENT, FolderDevice
 from packager.devices.kit import INSTALL, Kit
 from packager.devices.versions import version_of
 from packager.errors import DeviceError, MissingToolError, ToolError
@@ -33,7 +32,7 @@ LOADER_FILES = ("ld.so.cache", "ld.so.preload")
 """In `/etc`, and empty: the loader must not look for libraries where this machine has its own."""
 
 
-class QemuUser:
+class QemuUser(FolderDevice):
     """An emulated processor; see `Device`.
 
     Peak memory is not known: the emulator's own would be in it. Each mark says whether the
@@ -69,34 +68,15 @@ class QemuUser:
         self.watches = frozenset({Watch.NOTHING, Watch.SYSTEM_CALLS})
         if self._plugin.is_file() and _takes_plugins(self._emulator):
             self.watches |= {Watch.INSTRUCTIONS}
-        self._folder: Folder | None = None
 
     def __enter__(self) -> Self:
-        self._folder = Folder(self.name)
+        super().__enter__()
         try:
-            make_root(self._folder.path / "root", self._sysroot, self._profile)
+            make_root(self._opened().path / "root", self._sysroot, self._profile)
         except BaseException:
-            self._folder.close()
+            self.__exit__(None, None, None)
             raise
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._folder is not None:
-            self._folder.close()
-            self._folder = None
-
-    def put(self, source: Path, name: str) -> None:
-        """Copy a file into the folder; see `Device`."""
-        self._opened().put(source, name)
-
-    def get(self, name: str, destination: Path) -> None:
-        """Copy a file back; see `Device`."""
-        self._opened().get(name, destination)
 
     def run(self, argv: Sequence[str], *, timeout_s: float, watch: Watch = Watch.NOTHING) -> Ran:
         """Run a program; see `Device`. An absolute name is that of a program of the kit."""
@@ -161,10 +141,6 @@ class QemuUser:
 
     def _calls(self, record: Path) -> CallTrace:
         return system_calls.read(record, source=f"{self._version} -strace")
-
-    def _opened(self) -> Folder:
-        assert self._folder is not None, "a device is used within its `with` statement"
-        return self._folder
 
 
 def make_root(root: Path, sysroot: Path, profile: Profile) -> None:
