@@ -47,7 +47,7 @@ lock:
 	rm -rf build/lock
 
 lock-device: .venv/installed-dev
-	$(BIN)/python -m packager.devices.relock
+	$(BIN)/python -m packager.device_setup.relock
 
 clean:
 	rm -rf .venv build dist .packager-cache .mypy_cache .pytest_cache .ruff_cache \

@@ -58,7 +58,9 @@ TIMEOUT_S = 120
 class Watching(Protocol):
     """Runs a program on a device; see `packager.validate.observe`."""
 
-    def __call__(self, device: Device, payload: Payload, *, timeout_s: float) -> Runs: ...
+    def __call__(self, device: Device, payload: Payload, *, timeout_s: float) -> Runs:
+        """Return what was seen."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -227,7 +227,7 @@ def doctor(*, as_json: Json = False) -> None:
     tools = physician.examine()
     if not physician.exit_code(tools):
         # This needs the core itself.
-        from packager.devices import checkup
+        from packager.device_setup import checkup
 
         tools += checkup.examine()
     console.print_json([asdict(tool) for tool in tools]) if as_json else console.print_tools(tools)
@@ -360,7 +360,7 @@ def setup_device(
     as_json: Json = False,
 ) -> None:
     """Fetch, verify and try out what emulated devices need; root installs it, others unpack it."""
-    from packager.devices import setup
+    from packager.device_setup import setup
     from packager.devices.kit import default_root
 
     wish = setup.Wish(private=private, locked=locked)

@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-PLACE = Path(__file__).parent.parent / "packager/devices/probe/known.tflite"
+PLACE = Path(__file__).parent.parent / "packager/device_setup/probe/known.tflite"
 
 SIDE, CHANNELS, FILTERS, CLASSES = 6, 8, 16, 10
 

@@ -22,16 +22,17 @@ from packager.devices import Architecture
 from packager.errors import MissingToolError
 from packager.kit_record import KIT_FORMAT, Record
 
+PACKAGE = Path(__file__).parent.parent
 RECORD = "kit.json"
 FOLDER_VARIABLE = "PACKAGER_DEVICE_KIT"
 INSTALL = "Run `packager setup-device qemu`."
 NAME = "device kit"
 
 SOURCES = (
-    "lock.json", "cpus.toml", "plugin/count.c",
-    "probe/known.tflite", "probe/probe.c", "probe/probe.py",
+    "device_setup/lock.json", "devices/cpus.toml", "devices/plugin/count.c",
+    "device_setup/probe/known.tflite", "device_setup/probe/probe.c", "device_setup/probe/probe.py",
 )  # fmt: skip
-"""Files beside this one."""
+"""Files of this package."""
 
 PROGRAMS = {
     "qemu-aarch64": "qemu-user",
@@ -114,7 +115,7 @@ def source_digest() -> str:
     """
     total = hashlib.sha256()
     for name in SOURCES:
-        total.update(hashlib.sha256((Path(__file__).parent / name).read_bytes()).digest())
+        total.update(hashlib.sha256((PACKAGE / name).read_bytes()).digest())
     return total.hexdigest()
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from packager import tools
-from packager.devices import Architecture, cpus, debian, lock, programs, setup, trial, wheels
-from packager.devices.debian import Archive
+from packager.device_setup import debian, lock, programs, setup, trial, wheels
+from packager.device_setup.debian import Archive
+from packager.device_setup.setup import Wish
+from packager.device_setup.trial import Program
+from packager.devices import Architecture, cpus
 from packager.devices.kit import Kit, default_root
-from packager.devices.setup import Wish
-from packager.devices.trial import Program
 from packager.errors import MissingToolError, ToolError
 from tests.conftest import missing, require_kit
 

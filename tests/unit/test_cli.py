@@ -9,9 +9,9 @@ from typer.testing import CliRunner, Result
 
 from packager import cache, cli, doctor, errors, pipeline, publish, target
 from packager.built import Built
-from packager.devices import checkup, setup
+from packager.device_setup import checkup, setup
+from packager.device_setup.setup import Wish
 from packager.devices.kit import FOLDER_VARIABLE, Kit
-from packager.devices.setup import Wish
 from packager.errors import ConfigError, PackagerError
 from tests.built_example import example_built
 from tests.conftest import REPOSITORY

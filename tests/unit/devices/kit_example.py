@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from packager.cache import encode
+from packager.device_setup.setup import contents_of
 from packager.devices.kit import PROGRAMS, RECORD, source_digest
-from packager.devices.setup import contents_of
 from packager.kit_record import KIT_FORMAT, Contents, Emulator, Item, Pinned, Record
 
 EMULATOR = Emulator(

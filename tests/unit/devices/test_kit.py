@@ -8,7 +8,8 @@ import pytest
 
 from packager.artifacts import Runtime
 from packager.cache import encode
-from packager.devices import Architecture, trial
+from packager.device_setup import trial
+from packager.devices import Architecture
 from packager.devices.kit import (
     FOLDER_VARIABLE,
     RECORD,
@@ -101,8 +102,9 @@ def test_a_kit_that_another_version_made_is_refused(tmp_path: Path) -> None:
 
 def test_a_kit_is_made_by_files_that_are_there() -> None:
     assert re.fullmatch("[0-9a-f]{64}", source_digest())
-    probe = {f"probe/{path.name}" for path in trial.PROBE.iterdir() if path.is_file()}
-    assert probe - {"probe/__init__.py"} == {name for name in SOURCES if name.startswith("probe/")}
+    folder = "device_setup/probe/"
+    probe = {f"{folder}{path.name}" for path in trial.PROBE.iterdir() if path.is_file()}
+    assert probe - {f"{folder}__init__.py"} == {name for name in SOURCES if name.startswith(folder)}
 
 
 def test_a_kit_that_lacks_a_folder_is_refused(tmp_path: Path) -> None:

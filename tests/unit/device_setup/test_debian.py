@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from packager import tools
-from packager.devices import debian
-from packager.devices.debian import Archive, Deb
+from packager.device_setup import debian
+from packager.device_setup.debian import Archive, Deb
 from packager.errors import MissingToolError, ToolError
 from packager.tools import Finished
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from packager import tools
-from packager.devices import wheels
-from packager.devices.wheels import Wheel
+from packager.device_setup import wheels
+from packager.device_setup.wheels import Wheel
 from packager.errors import MissingToolError, ToolError
 from packager.tools import Finished
 

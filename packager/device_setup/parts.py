@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from packager.artifacts import Runtime
-from packager.devices import Architecture, debian, legacy_python, programs, wheels
-from packager.devices.debian import Archive, Deb
-from packager.devices.lock import Lock
-from packager.devices.wheels import Wheel
+from packager.device_setup import debian, legacy_python, programs, wheels
+from packager.device_setup.debian import Archive, Deb
+from packager.device_setup.lock import Lock
+from packager.device_setup.wheels import Wheel
+from packager.devices import Architecture
 from packager.storage import write_whole
 
 DEBIAN_NAMES = {Architecture.AARCH64: "arm64", Architecture.X86_64: "amd64"}

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from packager import tools
-from packager.devices import Architecture, lock, parts
-from packager.devices.debian import Deb
-from packager.devices.lock import Lock, PinnedDeb
+from packager.device_setup import lock, parts
+from packager.device_setup.debian import Deb
+from packager.device_setup.lock import Lock, PinnedDeb
+from packager.devices import Architecture
 from packager.errors import ToolError
 from packager.kit_record import Pinned
 from packager.tools import Finished

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from packager import progress
 from packager.cache import encode
-from packager.devices import debian, lock, parts, programs, trial
-from packager.devices.debian import Deb
+from packager.device_setup import debian, lock, parts, programs, trial
+from packager.device_setup.debian import Deb
+from packager.device_setup.lock import Lock
+from packager.device_setup.wheels import Wheel
 from packager.devices.kit import PROGRAMS, RECORD, Kit, read_record, source_digest
-from packager.devices.lock import Lock
 from packager.devices.plugin import compile_plugin
-from packager.devices.wheels import Wheel
 from packager.errors import MissingToolError, StorageError, ToolError
 from packager.kit_record import KIT_FORMAT, Contents, Item, Pinned, Record
 from packager.storage import storage_errors, write_whole

@@ -4,7 +4,7 @@
  *     probe known.tflite
  *
  * The network takes one int8 tensor and gives another. What it is fed is made here, the same
- * on every machine; what it must answer, `packager/devices/trial.py` knows.
+ * on every machine; what it must answer, `packager/device_setup/trial.py` knows.
  */
 #include "litert_c_api.h"
 

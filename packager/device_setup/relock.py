@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 from packager.cache import encode
-from packager.devices import lock, parts
-from packager.devices.lock import Lock, PinnedDeb
+from packager.device_setup import lock, parts
+from packager.device_setup.lock import Lock, PinnedDeb
 from packager.storage import write_whole
 
 RELEASE = "bookworm"

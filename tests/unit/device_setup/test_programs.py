@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from packager import tools
-from packager.devices import programs
+from packager.device_setup import programs
 from packager.devices.kit import PROGRAMS
 from packager.errors import ToolError
 from packager.tools import Finished

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.devices import checkup
+from packager.device_setup import checkup
 from packager.devices.kit import FOLDER_VARIABLE, PROGRAMS
 from packager.doctor import Tool
 from tests.unit.devices import kit_example

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from packager import tools
-from packager.devices.debian import Archive, Deb, unpack
+from packager.device_setup.debian import Archive, Deb, unpack
 from packager.devices.kit import PROGRAMS
 from packager.errors import ToolError
 

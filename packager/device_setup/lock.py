@@ -6,8 +6,8 @@ from pathlib import Path
 
 from packager import tools
 from packager.cache import decode
-from packager.devices.debian import Deb
-from packager.devices.wheels import Wheel
+from packager.device_setup.debian import Deb
+from packager.device_setup.wheels import Wheel
 from packager.errors import ToolError
 from packager.kit_record import Pinned
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from packager.devices import debian, legacy_python, wheels
-from packager.devices.debian import Deb
-from packager.devices.legacy_python import LIBRARIES, MODULES, UNCOMPILED, WHEEL, build
+from packager.device_setup import debian, legacy_python, wheels
+from packager.device_setup.debian import Deb
+from packager.device_setup.legacy_python import LIBRARIES, MODULES, UNCOMPILED, WHEEL, build
 from packager.environments import TFLITE_LEGACY
 from packager.tools import Finished
 

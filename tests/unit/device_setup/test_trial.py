@@ -1,6 +1,6 @@
 import pytest
 
-from packager.devices import trial
+from packager.device_setup import trial
 from tests import known_network
 
 RIGHT = "\n".join(str(value) for value in trial.KNOWN_ANSWER).encode() + b"\n"

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from packager.cache import encode
-from packager.devices import Architecture, debian, lock, parts, programs, setup, trial
-from packager.devices.debian import Deb
+from packager.device_setup import debian, lock, parts, programs, setup, trial
+from packager.device_setup.debian import Deb
+from packager.device_setup.lock import Lock
+from packager.device_setup.parts import Fetched
+from packager.device_setup.setup import Outcome, Wish
+from packager.devices import Architecture
 from packager.devices.kit import RECORD, Kit, open_kit
-from packager.devices.lock import Lock
-from packager.devices.parts import Fetched
-from packager.devices.setup import Outcome, Wish
 from packager.errors import MissingToolError, StorageError, ToolError
 from packager.kit_record import Item, Pinned
 from tests.unit.devices import kit_example

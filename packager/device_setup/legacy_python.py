@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packager import tools
-from packager.devices import debian, wheels
-from packager.devices.debian import Deb
-from packager.devices.wheels import Wheel
+from packager.device_setup import debian, wheels
+from packager.device_setup.debian import Deb
+from packager.device_setup.wheels import Wheel
 
 DEBIAN_NAME = "armhf"
 """What Debian calls 32-bit Arm with floating point."""
