@@ -1,6 +1,8 @@
 import importlib.util
 import os
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,16 @@ def real_data(name: str) -> Path:
             f"the test data {root / name}", "Set PACKAGER_TEST_DATA to the folder that holds it."
         )
     return root / name
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Let tests interrupt themselves, also where a shell started them in the background."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
