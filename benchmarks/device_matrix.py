@@ -322,7 +322,7 @@ def main() -> int:
                 seen.append(look(made, device, kit, folder))
                 print(row(seen[-1]), flush=True)
         few_s = seconds_of_few_frames(matrix[0], kit, folder)
-    return 0 if summarise(seen, few_s) else 1
+        return 0 if summarise(seen, few_s) else 1
 
 
 if __name__ == "__main__":
