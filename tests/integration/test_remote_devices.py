@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -289,10 +290,11 @@ def test_a_connection_that_is_lost_is_no_result(
     def cut() -> None:
         while not processes_in(server.folder):
             time.sleep(0.02)
-        for process in Path("/proc").glob("[0-9]*"):
-            name, _, fields = (process / "stat").read_text().rpartition(") ")
-            if name.endswith("(ssh") and int(fields.split()[1]) == os.getpid():
-                os.kill(int(process.name), signal.SIGKILL)
+        for place in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
+                name, _, fields = place.read_text().rpartition(") ")
+                if name.endswith("(ssh") and int(fields.split()[1]) == os.getpid():
+                    os.kill(int(place.parent.name), signal.SIGKILL)
 
     with open_ssh(address(server.address), kit, config=server.config) as device:
         device.put(programs[HERE], "program")

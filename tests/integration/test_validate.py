@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -90,8 +91,12 @@ def run(bundle: Path, place: Place) -> Validated:
 
 def emulators() -> set[str]:
     """Return the emulators that this process has started."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return {child for child in children if b"qemu-" in Path(f"/proc/{child}/cmdline").read_bytes()}
+    found = set()
+    for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
+            if b"qemu-" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.add(child)
+    return found
 
 
 @pytest.fixture(autouse=True)
