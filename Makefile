@@ -74,7 +74,7 @@ $(BIN)/pip:
 # program=Debian's package: the report is looked at in a browser, and the code that contracts
 # are written as is compiled and run in each language, also on an emulated microcontroller.
 TEST_PROGRAMS := chromium=chromium javac=default-jdk-headless node=nodejs gcc=gcc g++=g++ \
-  arm-none-eabi-gcc=gcc-arm-none-eabi qemu-system-arm=qemu-system-arm
+  arm-none-eabi-gcc=gcc-arm-none-eabi qemu-system-arm=qemu-system-arm sshd=openssh-server ssh=openssh-client
 
 programs:
 	@missing=; for pair in $(TEST_PROGRAMS); do \
