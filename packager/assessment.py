@@ -75,8 +75,12 @@ def assess(opened: OpenedBundle, device: Device, payload: Payload, runs: Runs) -
         DeviceError: The program did not end as it should, or printed something else.
     """
     events = _events(runs.counted, device)
-    program = _program(events, device)
     digests = {file.name: file.sha256 for file in opened.manifest.files}
+    program = _program(events, device)
+    ran = (program.model_sha256, program.contract_sha256)
+    if ran != (digests[opened.manifest.model], digests[bundles.CONTRACT]):
+        problem = "the program ran another model, or another contract, than the bundle's"
+        raise DeviceError(device.name, f"{problem}. Look at what lies in the device's folder.")
     validation = Validation(
         device=device.name,
         description=device.description,

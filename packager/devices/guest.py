@@ -23,7 +23,7 @@ LIBRARIES = (
 """Of the machine itself; others lie beside the program."""
 LIBRARY_FOLDER = "lib/aarch64-linux-gnu"
 LOADER = "lib/ld-linux-aarch64.so.1"
-PROGRAM_FOLDER = "work"
+PROGRAM_FOLDER = "payload"
 FACTS = ("status", "peak_memory_bytes", "killed_for_memory", "network_devices")
 SIGNAL_STATUSES = range(129, 193)
 """What a shell sees of a program that one of the 64 signals ended."""

@@ -7,7 +7,7 @@
 #   /boot/limit      of the program's memory, in bytes
 #   /boot/cpuinfo    stands in for /proc/cpuinfo, if it is there
 #   /boot/record     asks for a record of the program's system calls, if it is there
-#   /work            the program's folder, the only place that it can write to
+#   /payload         the program's folder, the only place that it can write to
 #
 # packager/devices/serial.py reads what is sent.
 export PATH=/bin
@@ -63,7 +63,7 @@ if [ -e /boot/record ]; then
     echo 1 > $recorder/events/syscalls/enable || stop "system calls cannot be recorded"
 fi
 
-mount --bind /work /work && mount -o remount,bind,ro / || stop "the root cannot be made read-only"
+mount --bind /payload /payload && mount -o remount,bind,ro / || stop "the root cannot be made read-only"
 
 # What a program prints goes into pages that are there before it starts, and are not its own:
 # so its peak of memory is its own. Only what goes beyond them is counted as the program's.
@@ -76,7 +76,7 @@ while IFS= read -r part; do
 done < /boot/argv
 
 echo "$key started" >&3
-cd /work || stop "there is no folder for the program"
+cd /payload || stop "there is no folder for the program"
 (
     if [ -e /boot/record ]; then
         sh -c "echo \$PPID > $recorder/set_event_pid" || stop "system calls cannot be recorded"
@@ -85,7 +85,7 @@ cd /work || stop "there is no folder for the program"
     echo 0 > $group/cgroup.procs || stop "the memory limit cannot be set"
     program=$1
     shift
-    exec env -i PATH=/bin HOME=/work TMPDIR=/work \
+    exec env -i PATH=/bin HOME=/payload TMPDIR=/payload \
         start-stop-daemon -S -c nobody -p /none -a "$program" -- "$@"
 ) < /dev/null >&4 2>&5 3>&- 4>&- 5>&-
 status=$?
@@ -119,7 +119,7 @@ count=3
     send facts /run/facts
     send stdout /run/stdout
     send stderr /run/stderr
-    for made in /work/* /work/.[!.]*; do
+    for made in /payload/* /payload/.[!.]*; do
         # What the archive brought dates from 1970, as its key does.
         if [ -f "$made" ] && [ ! -L "$made" ] && [ "$made" -nt /boot/key ]; then
             send "${made#/}" "$made"

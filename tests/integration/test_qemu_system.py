@@ -126,7 +126,7 @@ def test_all_that_a_program_does_comes_back_and_it_reaches_nothing(
 def test_program_that_is_not_there_is_named(kit: Kit, program: Path) -> None:
     with QemuSystem("cortex-a53", kit, ram_bytes=RAM_BYTES, memory_limit_bytes=None) as device:
         device.put(program, "probe")
-        for name in ("./other", "probe", "/work/probe"):
+        for name in ("./other", "probe", "/payload/probe"):
             with pytest.raises(DeviceError) as caught:
                 device.run([name], timeout_s=TIMEOUT_S)
             assert str(caught.value) == (

@@ -100,8 +100,13 @@ def answered(opened: OpenedBundle, outputs: NDArray[np.generic] | None = None) -
     """Return what a program prints that gives `outputs`, by default the golden ones."""
     golden = read_golden(opened)
     given = golden["outputs"] if outputs is None else outputs
+    digests = {file.name: file.sha256 for file in opened.manifest.files}
     return lines(
-        PROGRAM,
+        PROGRAM
+        | {
+            "model_sha256": digests["model.tflite"],
+            "contract_sha256": digests["contract.json"],
+        },
         *(
             {
                 "event": "golden",
@@ -228,6 +233,16 @@ def test_a_program_that_does_not_say_what_it_is_is_refused(
 ) -> None:
     with pytest.raises(DeviceError, match="did not say what it is"):
         assess(opened, DEVICE, payload, Runs(counted=ran(b"")))
+
+
+@pytest.mark.parametrize("key", ["model_sha256", "contract_sha256"])
+def test_a_program_that_ran_another_model_or_contract_is_refused(
+    key: str, opened: OpenedBundle, payload: Payload
+) -> None:
+    first, *rest = answered(opened).splitlines(keepends=True)
+    other = lines(json.loads(first) | {key: "e5" * 32})
+    with pytest.raises(DeviceError, match="ran another model, or another contract"):
+        assess(opened, DEVICE, payload, Runs(counted=ran(other + b"".join(rest))))
 
 
 def test_what_the_device_cannot_tell_is_listed_with_the_reason(

@@ -36,7 +36,7 @@ def failure(left: Session) -> str:
 
 
 def test_run_is_reported_as_the_machine_sent_it() -> None:
-    assert of({**FILES, "work/made.txt": b"1", "work/a b": b"2"}) == Report(
+    assert of({**FILES, "payload/made.txt": b"1", "payload/a b": b"2"}) == Report(
         returncode=0,
         stdout=b"out\n",
         stderr=b"err\n",
