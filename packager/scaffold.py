@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from packager import shipped
 from packager.errors import ConfigError
 from packager.storage import copy_whole, storage_errors
 
@@ -33,7 +34,4 @@ def write_example(folder: Path, example: Path) -> tuple[Path, ...]:
 
 def default_example() -> Path:
     """Return the folder of the phantom example, in a checkout or an installed copy."""
-    package = Path(__file__).parent
-    installed = package / "_examples"
-    root = installed if installed.is_dir() else package.parent / "examples"
-    return root / "phantom"
+    return shipped.folder("examples") / "phantom"

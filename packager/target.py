@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from packager import strict_toml
+from packager import shipped, strict_toml
 from packager.artifacts import Layout, Precision, Runtime
 from packager.errors import ConfigError, did_you_mean
 from packager.strict_toml import Strict
@@ -106,6 +106,4 @@ def load(name: str, root: Path) -> Target:
 
 def default_root() -> Path:
     """Return the folder of built-in targets, in a checkout or an installed copy."""
-    package = Path(__file__).parent
-    installed = package / "_targets"
-    return installed if installed.is_dir() else package.parent / "targets"
+    return shipped.folder("targets")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
-from packager import codegen, tools
+from packager import codegen, shipped, tools
 from packager.apps import Payload, PayloadFile
 from packager.artifacts import File, Precision, Runtime, TensorIo
 from packager.bundles import FORMAT_VERSION, OpenedBundle, open_bundle
@@ -200,9 +200,7 @@ class Toolchain:
 
 def sources_root() -> Path:
     """Return the folder of the sample apps, in a checkout or an installed copy."""
-    package = Path(__file__).parent.parent
-    installed = package / "_sample_apps"
-    return installed if installed.is_dir() else package.parent / "sample_apps"
+    return shipped.folder("sample_apps")
 
 
 def generated(opened: OpenedBundle) -> dict[str, str]:

@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from packager import progress, tools
+from packager import progress, shipped, tools
 from packager.artifacts import Runtime
 from packager.devices import Architecture, Device, Watch, cpus
 from packager.devices.cpus import Profile
@@ -119,11 +119,8 @@ def compiled(kit: Kit, architecture: Architecture, folder: Path) -> Program:
 
 
 def _litert_header() -> Path:
-    """Return the declarations of LiteRT, in a checkout or an installed copy."""
-    package = Path(__file__).parent.parent
-    installed = package / "_sample_apps"
-    root = installed if installed.is_dir() else package.parent / "sample_apps"
-    return root / "handheld" / "cpp" / "src" / "litert_c_api.h"
+    """Return the declarations of LiteRT, which the sample app has."""
+    return shipped.folder("sample_apps") / "handheld" / "cpp" / "src" / "litert_c_api.h"
 
 
 def require_right_here(program: Program) -> None:

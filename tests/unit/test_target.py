@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from packager import shipped
 from packager import target as targets
 from packager.artifacts import Layout, Precision, Runtime
 from packager.errors import ConfigError
@@ -135,5 +136,5 @@ def test_installed_copy_has_its_targets_inside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "_targets").mkdir()
-    monkeypatch.setattr(targets, "__file__", str(tmp_path / "target.py"))
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "shipped.py"))
     assert targets.default_root() == tmp_path / "_targets"
